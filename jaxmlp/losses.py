@@ -1,0 +1,225 @@
+"""Losses: each with its derivative beside it, for one sample; the objective takes the mean.
+
+Letters: `Z`, `A` the last layer's pre-activation and output `(m, K)`, `Y` the targets `(m, K)`.
+Every function returns one row or one number for each sample, with no 1/m inside.
+
+| loss | of one sample | dJ/dA | collapses with | to dJ/dZ |
+|---|---|---|---|---|
+| cross_entropy | `-sum_k y log a` | `-y/a` | softmax | `a sum(y) - y` |
+| binary_cross_entropy | `-sum_k y log a + (1-y) log(1-a)` | `-y/a + (1-y)/(1-a)` | sigmoid | `a - y` |
+| mse, sse | `sum_k (a - y)^2` | `2 (a - y)` | | |
+| half_squared_error | `1/2 sum_k (a - y)^2` | `a - y` | linear | `a - y` |
+| norm | `|a - y|` | `(a - y)/|a - y|`, 0 at 0 | | |
+
+PyTorch, Keras and scikit-learn divide the squared error by K too; the notes (F1) and `mse` here
+do not. `sse` is the sum over samples, m times `mse`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxmlp._checks import finite, unknown_name
+from jaxmlp.activations import Activation
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """Describe a loss of one sample.
+
+    Args:
+      name: what `Objective` calls it.
+      value: `value(Z, A, Y) -> (m,)`, in plain JAX.
+      dA: `dA(A, Y) -> (m, K)`, the derivative in the output.
+      dZ: `dZ(Z, A, Y) -> (m, K)`, where output activation and loss collapse; else None and the
+        general chain `dA * act'(Z)` (with softmax its Jacobian) applies.
+      collapses_with: the output activation that `dZ` is for.
+      outputs: the output activations that the loss accepts; None for any.
+      reduction: "mean" or "sum" over the samples.
+    """
+
+    name: str
+    value: Callable = dataclasses.field(repr=False)
+    dA: Callable = dataclasses.field(repr=False)
+    dZ: Callable | None = dataclasses.field(default=None, repr=False)
+    collapses_with: str | None = None
+    outputs: tuple[str, ...] | None = None
+    reduction: str = "mean"
+
+
+def _ratio(a, b):
+    """a / b, and 0 where a is 0, whatever b."""
+    return jnp.where(a == 0, 0, a / jnp.where(a == 0, 1, b))
+
+
+# B5: E = -sum t log y, dE/dy = -t/y, and with softmax a - y. From logits, so that nothing
+# overflows at +-1e4; the row sum of Y is 1 for a distribution, and the derivative is true for any.
+cross_entropy = Loss(
+    "cross_entropy",
+    value=lambda Z, A, Y: -jnp.sum(Y * jax.nn.log_softmax(Z), axis=1),
+    dA=lambda A, Y: _ratio(-Y, A),
+    dZ=lambda Z, A, Y: A * jnp.sum(Y, axis=1, keepdims=True) - Y,
+    collapses_with="softmax",
+    outputs=("softmax",),
+)
+
+# A2, A3: a - y with sigmoid. Written (1 - y) a - y (1 - a) with 1 - a = sigmoid(-z), because
+# a - y is 0 in float32 for every logit above 17, where the derivative is not.
+binary_cross_entropy = Loss(
+    "binary_cross_entropy",
+    value=lambda Z, A, Y: (
+        -jnp.sum(Y * jax.nn.log_sigmoid(Z) + (1 - Y) * jax.nn.log_sigmoid(-Z), axis=1)
+    ),
+    dA=lambda A, Y: _ratio(-Y, A) + _ratio(1 - Y, 1 - A),
+    dZ=lambda Z, A, Y: (1 - Y) * A - Y * jax.nn.sigmoid(-Z),
+    collapses_with="sigmoid",
+    outputs=("sigmoid",),
+)
+
+# F1
+mse = Loss(
+    "mse",
+    value=lambda Z, A, Y: jnp.sum((A - Y) ** 2, axis=1),
+    dA=lambda A, Y: 2 * (A - Y),
+)
+sse = dataclasses.replace(mse, name="sse", reduction="sum")
+half_squared_error = Loss(
+    "half_squared_error",
+    value=lambda Z, A, Y: jnp.sum((A - Y) ** 2, axis=1) / 2,
+    dA=lambda A, Y: A - Y,
+    dZ=lambda Z, A, Y: A - Y,
+    collapses_with="linear",
+)
+
+
+def _euclidean_norm(D: Float[Array, "m K"]) -> Float[Array, " m"]:
+    """Row norms: scaled before squaring, so that no entry is too small or too large, and with
+    derivative 0 at 0, where the plain formula has NaN."""
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(D), axis=1))
+    scale = jnp.where(largest == 0, 1, largest)
+    squares = jnp.sum((D / scale[:, None]) ** 2, axis=1)
+    return jnp.where(largest == 0, 0, scale * jnp.sqrt(jnp.where(largest == 0, 1, squares)))
+
+
+norm = Loss(
+    "norm",
+    value=lambda Z, A, Y: _euclidean_norm(A - Y),
+    dA=lambda A, Y: _ratio(A - Y, _euclidean_norm(A - Y)[:, None]),
+)
+
+_LOSSES = {
+    loss.name: loss
+    for loss in (cross_entropy, binary_cross_entropy, mse, half_squared_error, sse, norm)
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names that `get` knows."""
+    return tuple(_LOSSES)
+
+
+def get(loss: str | Loss) -> Loss:
+    """Return the loss of that name; a `Loss` comes back as it is.
+
+    Raises:
+      ValueError: for an unknown name (the nearest is suggested).
+      TypeError: for anything that is neither a name nor a Loss.
+    """
+    if isinstance(loss, Loss):
+        return loss
+    if not isinstance(loss, str):
+        raise TypeError(f"a loss must be a name or a Loss, got {loss!r}")
+    if loss not in _LOSSES:
+        raise unknown_name("loss", loss, _LOSSES)
+    return _LOSSES[loss]
+
+
+def softmax_vjp(A: Float[Array, "m K"], dA: Float[Array, "m K"]) -> Float[Array, "m K"]:
+    """Return dZ = dA . J for the softmax Jacobian J_ik = a_i (delta_ik - a_k) of each sample (B2).
+
+    The product `a * (dA - sum(a dA))` needs no (K, K) matrix.
+    """
+    return A * (dA - jnp.sum(A * dA, axis=1, keepdims=True))
+
+
+def collapses(loss: Loss, output: Activation) -> bool:
+    """Whether output activation and loss collapse to the loss's own `dZ`."""
+    return loss.dZ is not None and loss.collapses_with == output.name
+
+
+def as_rows(loss: Loss, Y: Array, K: int, dtype) -> Float[Array, "m K"]:
+    """Return the targets as rows `(m, K)` in `dtype`: labels become one-hot, `(m,)` a column."""
+    if is_labels(loss, Y, K):
+        return jax.nn.one_hot(Y, K, dtype=dtype)
+    return jnp.reshape(Y, (Y.shape[0], K)).astype(dtype)
+
+
+def is_labels(loss: Loss, Y, K: int) -> bool:
+    """Whether Y holds class numbers, `(m,)` integers for the cross-entropy."""
+    integral = np.issubdtype(Y.dtype, np.integer)
+    return loss.name == "cross_entropy" and Y.ndim == 1 and (integral or K > 1)
+
+
+def check_target_shape(loss: Loss, Y, m: int, K: int) -> None:
+    """Refuse targets whose shape or kind does not fit; looks at no values."""
+    if Y.dtype.kind not in "biuf" and not jnp.issubdtype(Y.dtype, jnp.floating):
+        raise TypeError(f"Y must be numbers, got dtype {Y.dtype}")
+    shapes = f"({m}, {K})" + (f" or ({m},)" if K == 1 or loss.name == "cross_entropy" else "")
+    if Y.ndim not in (1, 2):
+        raise ValueError(f"Y must have shape {shapes}, got {Y.shape}")
+    if Y.shape[0] != m:
+        raise ValueError(f"X has {m} samples but Y has {Y.shape[0]}")
+    if Y.ndim == 1:
+        if is_labels(loss, Y, K) and not np.issubdtype(Y.dtype, np.integer):
+            raise TypeError(f"labels in Y must have an integer dtype, got {Y.dtype}")
+        if loss.name != "cross_entropy" and K != 1:
+            raise ValueError(f"Y must have shape {shapes} for {K} outputs, got {Y.shape}")
+    elif Y.shape[1] != K:
+        raise ValueError(f"Y has {Y.shape[1]} columns, but the model has {K} outputs")
+
+
+def check_target_values(loss: Loss, Y: np.ndarray, K: int) -> None:
+    """Refuse labels out of range, rows that are no distribution, NaN and infinity; on the host."""
+    if is_labels(loss, Y, K):
+        outside = (Y < 0) | (Y >= K)
+        if outside.any():
+            i = int(np.argmax(outside))
+            raise ValueError(
+                f"label {Y[i]} at index {i}, but the model has {K} classes (0-{K - 1})"
+            )
+        return
+    rows = np.asarray(Y, np.float64).reshape(len(Y), K)
+    finite("Y", rows)
+    if loss.outputs is None:
+        return
+    if (rows < 0).any() or (rows > 1).any():
+        i, k = (int(j) for j in np.argwhere((rows < 0) | (rows > 1))[0])
+        raise ValueError(
+            f"targets of {loss.name} are probabilities in [0, 1], but Y[{i}, {k}] is {rows[i, k]:g}"
+        )
+    if loss.name == "cross_entropy":
+        sums = rows.sum(axis=1)
+        half = Y.dtype.itemsize <= 2 and not np.issubdtype(Y.dtype, np.integer)
+        off = np.abs(sums - 1) > (1e-2 if half else 1e-5)
+        if off.any():
+            i = int(np.argmax(off))
+            raise ValueError(f"rows of Y must sum to 1, but row {i} sums to {sums[i]:g}")
+
+
+def accuracy(loss: Loss, output: Activation, A, Y) -> Float[Array, ""]:
+    """Return the share of samples classified right; NaN for a regression.
+
+    One output: `a > 1/2` agrees with `y > 1/2`. Binary cross-entropy on several outputs: the
+    share of right entries. Otherwise softmax and sigmoid outputs by their largest entry.
+    """
+    if output.name not in ("softmax", "sigmoid"):
+        return jnp.full((), jnp.nan, A.dtype)
+    if (A.shape[1] == 1 and output.name == "sigmoid") or loss.name == "binary_cross_entropy":
+        right = (A > 0.5) == (Y > 0.5)
+    else:
+        right = jnp.argmax(A, axis=1) == jnp.argmax(Y, axis=1)
+    return jnp.mean(right, dtype=jnp.float32)

@@ -1,0 +1,41 @@
+"""Norms that neither underflow nor overflow: scaled by a power of two before squaring.
+
+`jnp.linalg.norm` and `optax.global_norm` square first, so float32 entries of 1e-22 have norm 0
+and entries of 1e25 have norm inf. Multiplying by a power of two is exact.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+
+def power_of_two_scale(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+    """Return the power of two s that brings the largest |x| s near 1 (s = 1 where x is all 0).
+
+    The axes are kept, so that `x * s` broadcasts.
+    """
+    largest = jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0)
+    _, exponent = jnp.frexp(jax.lax.stop_gradient(largest))
+    limit = -jnp.finfo(x.dtype).minexp  # beyond it the scale itself would be subnormal
+    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(-exponent, -limit, limit))
+
+
+def norm(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+    """Return sqrt(sum x^2) over `axis` (all axes by default), right for every finite x.
+
+    The derivative at 0 is 0, where that of the plain formula is NaN.
+
+    Example:
+      >>> float(norm(jnp.full(4, 1e-30))), float(jnp.linalg.norm(jnp.full(4, 1e-30)))
+      (2.0000000031710769e-30, 0.0)
+    """
+    scale = power_of_two_scale(x, axis)
+    squares = jnp.sum((x * scale) ** 2, axis=axis)
+    zero = squares == 0
+    root = jnp.sqrt(jnp.where(zero, 1, squares)) / jnp.reshape(scale, squares.shape)
+    return jnp.where(zero, 0, root)
+
+
+def tree_norm(tree) -> Array:
+    """Return the norm of all the leaves together, right for every finite entry."""
+    return norm(jnp.stack([norm(leaf) for leaf in jax.tree.leaves(tree)]))
