@@ -1,9 +1,45 @@
-"""A laboratory for gradient flow in multilayer perceptrons."""
+"""A laboratory for gradient flow in multilayer perceptrons, in pure functions on JAX pytrees.
 
-from jaxmlp import activations, initializers, losses
+Every gradient is derived by hand, proven equal to `jax.grad`, and measurable at any depth.
+
+    mlp = jaxmlp.MLP((2, 4, 3), hidden="relu", output="softmax")     describe a network
+    params = mlp.init(jax.random.key(0), "he")                       draw its parameters
+    J = jaxmlp.Objective(mlp, "cross_entropy")                       the mean loss J(params, X, Y)
+    value, grads = jaxmlp.value_and_grad(J)(params, X, Y)            backpropagation by hand
+    jaxmlp.trace(J)(params, X, Y)                                    every intermediate of it
+    params, history = jaxmlp.fit(J, params, X, Y, optimizer=0.1, epochs=100)
+
+Read activations, losses, mlp, objective, backprop in this order and you have read the lecture.
+"""
+
+from jaxmlp import activations, datasets, initializers, losses
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import LayerTrace, grad, trace, value_and_grad
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective
 from jaxmlp.storage import Layer, as_dict, from_dict, layers, stack, weight_mask
 from jaxmlp.train import History, Metrics, fit, train_step
+
+__all__ = [
+    "MLP",
+    "Activation",
+    "History",
+    "Layer",
+    "LayerTrace",
+    "Metrics",
+    "Objective",
+    "activations",
+    "as_dict",
+    "datasets",
+    "fit",
+    "from_dict",
+    "grad",
+    "initializers",
+    "layers",
+    "losses",
+    "stack",
+    "trace",
+    "train_step",
+    "value_and_grad",
+    "weight_mask",
+]
