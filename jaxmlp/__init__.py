@@ -15,14 +15,17 @@ Read activations, losses, mlp, objective, backprop in this order and you have re
 from jaxmlp import activations, datasets, initializers, losses
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import LayerTrace, grad, trace, value_and_grad
+from jaxmlp.flow import GradientFlow, gradient_flow
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective
 from jaxmlp.storage import Layer, as_dict, from_dict, layers, stack, weight_mask
 from jaxmlp.train import History, Metrics, fit, train_step
 
+__version__ = "0.1.0"
 __all__ = [
     "MLP",
     "Activation",
+    "GradientFlow",
     "History",
     "Layer",
     "LayerTrace",
@@ -34,6 +37,7 @@ __all__ = [
     "fit",
     "from_dict",
     "grad",
+    "gradient_flow",
     "initializers",
     "layers",
     "losses",

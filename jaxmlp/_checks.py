@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def is_concrete(*trees: Any) -> bool:
     """Whether no leaf is a tracer, so that values may be looked at on the host."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
@@ -56,11 +58,11 @@ def seed(value: Any) -> int:
 def prng_key(key: Any) -> jax.Array:
     """A single PRNG key, typed or legacy; anything else is told how to make one."""
     is_array = isinstance(key, jax.Array | np.ndarray)
-    typed = is_array and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if typed and key.ndim == 0:
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if isinstance(key, jax.Array) and typed and key.ndim == 0:
         return key
     if is_array and not typed and key.dtype == np.uint32 and key.ndim == 1:
-        return jax.random.wrap_key_data(key)
+        return jax.random.wrap_key_data(jnp.asarray(key))
     given = f"an array of {key.dtype}{list(key.shape)}" if is_array else repr(key)
     raise TypeError(f"key must be one PRNG key such as jax.random.key(0), got {given}")
 

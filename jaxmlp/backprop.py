@@ -30,11 +30,11 @@ class Step(NamedTuple):
     """What the walk knows at one layer; derivatives are each sample's own."""
 
     A_prev: Float[Array, "m d_in"]
-    Z: Float[Array, "m d_out"]
+    Z: Any  # as A; None in a stack whose derivative does without
     A: Float[Array, "m d_out"]
     dA: Float[Array, "m d_out"]
     dZ: Float[Array, "m d_out"]
-    dslope: Float[Array, " m"] | None
+    dslope: Any  # (m,), PReLU's; None elsewhere
     layer: Layer
 
 
@@ -112,7 +112,8 @@ def _forward(part: Segment, A, keep_Z: bool) -> _Saved:
 def _backward(part: Segment, kept, dA, readout, dZ=None):
     """Return dA of the layer below and the reading; for a stack one reading with a leading n."""
     A_prev, Z, A = kept
-    if part.count is None:
+    n = part.count
+    if n is None:
         step = _step(part.activation, part.layer, A_prev, Z, A, dA, dZ)
         return step.dZ @ part.layer.W.T, readout(step)
 
@@ -123,20 +124,21 @@ def _backward(part: Segment, kept, dA, readout, dZ=None):
 
     def body(i, carry):
         dA, readings = carry
-        l = part.count - 1 - i
+        l = n - 1 - i
         step = at(l, dA)
         readings = jax.tree.map(lambda all, one: all.at[l].set(one), readings, readout(step))
         return step.dZ @ step.layer.W.T, readings
 
     shapes = jax.eval_shape(lambda dA: readout(at(0, dA)), dA)
-    empty = jax.tree.map(lambda x: jnp.zeros((part.count, *x.shape), x.dtype), shapes)
-    return jax.lax.fori_loop(0, part.count, body, (dA, empty))
+    empty = jax.tree.map(lambda x: jnp.zeros((n, *x.shape), x.dtype), shapes)
+    return jax.lax.fori_loop(0, n, body, (dA, empty))
 
 
 def _step(act: Activation, layer: Layer, A_prev, Z, A, dA, dZ=None) -> Step:
     """Complete the Step of one layer: dZ = dA * act'(Z), and PReLU's dA . min(Z, 0)."""
     slope = () if layer.slope is None else (layer.slope,)
     if dZ is None:
+        assert act.derivative is not None  # check_hand has refused it
         dZ = dA * act.derivative(Z, A, *slope)
     dslope = jnp.sum(dA * jnp.minimum(Z, 0), axis=1) if slope else None
     return Step(A_prev, Z, A, dA, dZ, dslope, layer)

@@ -98,7 +98,7 @@ def get(init: str | Initializer | Callable) -> Initializer:
     return Initializer(getattr(init, "__name__", repr(init)), init)
 
 
-def draw(init: Initializer, key: jax.Array, shape: tuple[int, int], use_bias: bool, dtype):
+def draw(init: Initializer, key: jax.Array, shape: tuple[int, ...], use_bias: bool, dtype):
     """Return one layer's `(W, b)`, b None without biases, drawn from that layer's key."""
     W = init.W(key, shape, dtype)
     if W.shape != shape or W.dtype != dtype:

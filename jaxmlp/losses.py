@@ -3,13 +3,13 @@
 Letters: `Z`, `A` the last layer's pre-activation and output `(m, K)`, `Y` the targets `(m, K)`.
 Every function returns one row or one number for each sample, with no 1/m inside.
 
-| loss | of one sample | dJ/dA | collapses with | to dJ/dZ |
-|---|---|---|---|---|
-| cross_entropy | `-sum_k y log a` | `-y/a` | softmax | `a sum(y) - y` |
-| binary_cross_entropy | `-sum_k y log a + (1-y) log(1-a)` | `-y/a + (1-y)/(1-a)` | sigmoid | `a - y` |
-| mse, sse | `sum_k (a - y)^2` | `2 (a - y)` | | |
-| half_squared_error | `1/2 sum_k (a - y)^2` | `a - y` | linear | `a - y` |
-| norm | `|a - y|` | `(a - y)/|a - y|`, 0 at 0 | | |
+| loss of one sample | formula (sums over k) | dJ/dA | collapses with, to dJ/dZ |
+|---|---|---|---|
+| cross_entropy | `-sum y log a` | `-y/a` | softmax, `a sum(y) - y` |
+| binary_cross_entropy | `-sum y log a + (1-y) log(1-a)` | `-y/a + (1-y)/(1-a)` | sigmoid, `a - y` |
+| mse, sse | `sum (a - y)^2` | `2 (a - y)` | |
+| half_squared_error | `1/2 sum (a - y)^2` | `a - y` | linear, `a - y` |
+| norm | `|a - y|` | `(a - y)/|a - y|`, 0 at 0 | |
 
 PyTorch, Keras and scikit-learn divide the squared error by K too; the notes (F1) and `mse` here
 do not. `sse` is the sum over samples, m times `mse`.
@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxmlp import numerics
 from jaxmlp._checks import finite, unknown_name
 from jaxmlp.activations import Activation
 
@@ -96,19 +97,11 @@ half_squared_error = Loss(
 )
 
 
-def _euclidean_norm(D: Float[Array, "m K"]) -> Float[Array, " m"]:
-    """Row norms: scaled before squaring, so that no entry is too small or too large, and with
-    derivative 0 at 0, where the plain formula has NaN."""
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(D), axis=1))
-    scale = jnp.where(largest == 0, 1, largest)
-    squares = jnp.sum((D / scale[:, None]) ** 2, axis=1)
-    return jnp.where(largest == 0, 0, scale * jnp.sqrt(jnp.where(largest == 0, 1, squares)))
-
-
+# The norm is scaled before it is squared, and its derivative at 0 is 0, not NaN.
 norm = Loss(
     "norm",
-    value=lambda Z, A, Y: _euclidean_norm(A - Y),
-    dA=lambda A, Y: _ratio(A - Y, _euclidean_norm(A - Y)[:, None]),
+    value=lambda Z, A, Y: numerics.norm(A - Y, axis=1),
+    dA=lambda A, Y: _ratio(A - Y, numerics.norm(A - Y, axis=1)[:, None]),
 )
 
 _LOSSES = {

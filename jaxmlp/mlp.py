@@ -25,7 +25,7 @@ class Run(NamedTuple):
 
     first: int
     count: int | None
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     activation: Activation
 
 
@@ -205,11 +205,9 @@ def forward(mlp: MLP, params, X: Float[Array, "m d_0"]):
     for segment in segments(mlp, params):
         if segment.count is None:
             Z, A = layer_forward(segment.activation, segment.layer, A)
-            continue
-        act = segment.activation
-        A, _ = jax.lax.scan(
-            lambda A, layer: (layer_forward(act, layer, A)[1], None), A, segment.layer
-        )
+        else:
+            one = functools.partial(layer_forward, segment.activation)
+            A, _ = jax.lax.scan(lambda A, layer: (one(layer, A)[1], None), A, segment.layer)  # noqa: B023
     return Z, A
 
 
@@ -300,16 +298,15 @@ def check_params(mlp: MLP, params: Any):
 
 def _check_layer(mlp: MLP, i: int, layer: Layer) -> None:
     d_in, d_out = mlp.sizes[i : i + 2]
-    learned_slope = mlp.activations[i].slope is not None
-    expected = Layer(
-        (d_in, d_out), (d_out,) if mlp.use_bias else None, () if learned_slope else None
-    )  # type: ignore[arg-type]
-    for name, leaf, shape in zip(Layer._fields, layer, expected, strict=True):
+    has_slope = mlp.activations[i].slope is not None
+    shapes = (d_in, d_out), (d_out,) if mlp.use_bias else None, () if has_slope else None
+    for name, leaf, shape in zip(Layer._fields, layer, shapes, strict=True):
         given = None if leaf is None else jnp.shape(leaf)[is_stacked(layer) :]
         if given != shape:
+            given, shape = ("none" if s is None else s for s in (given, shape))
             raise ValueError(
-                f"params are of another network: {name} of layer {i + 1} is "
-                f"{'missing' if given is None else given}, expected {'none' if shape is None else shape}"
+                f"params are of another network: {name} of layer {i + 1} is {given}, "
+                f"expected {shape}"
             )
 
 

@@ -128,7 +128,7 @@ def from_dict(arrays: Mapping[str, Array], mlp: "MLP | None" = None) -> tuple[La
             f"expected W1..WL (and b1.., slope1..); unknown: {unknown}, missing: {missing or 'W1'}"
         )
     plain = [
-        Layer(*(arrays.get(f"{field}{number}") for field in Layer._fields))
+        Layer(arrays[f"W{number}"], arrays.get(f"b{number}"), arrays.get(f"slope{number}"))
         for number in range(1, L + 1)
     ]
     return stack(plain, mlp)
@@ -141,9 +141,5 @@ def weight_mask(params: tuple[Layer, ...]) -> tuple[Layer, ...]:
       >>> import optax
       >>> decay = optax.add_decayed_weights(1e-3, mask=weight_mask)
     """
-    return jax.tree.map(
-        lambda layer: Layer(*(name == "W" if leaf is not None else None
-                              for name, leaf in layer._asdict().items())),
-        params,
-        is_leaf=lambda node: isinstance(node, Layer),
-    )  # fmt: skip
+    masks = [jax.tree.map(lambda _: False, layer)._replace(W=True) for layer in params]
+    return jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(masks))

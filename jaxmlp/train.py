@@ -145,7 +145,7 @@ class _State(NamedTuple):
 
     params: Any
     opt_state: Any
-    order: Array | None
+    order: Any  # the shuffled samples, None without a key
     totals: _Totals
 
 
@@ -237,7 +237,7 @@ class _Data(NamedTuple):
 
     X: Array
     Y: Array
-    key: Array | None
+    key: Any
     validation: tuple | None
     eps: Array | float
 
@@ -260,8 +260,8 @@ def _steps(J: Objective, optimizer, gradient, batch: int, state: _State, data: _
     m = len(data.X)
     per_epoch = -(-m // batch)
     rest = m - (per_epoch - 1) * batch  # samples of an epoch's last batch
-    columns = _columns(J, state.params, state.totals, data)
-    table = jax.tree.map(lambda x: jnp.zeros((_CAPACITY, *x.shape), x.dtype), columns)
+    shapes = jax.eval_shape(functools.partial(_columns, J), state.params, state.totals, data)
+    table = jax.tree.map(lambda x: jnp.zeros((_CAPACITY, *x.shape), x.dtype), shapes)
 
     def one(size: int, state: _State, at) -> _State:
         rows = jax.lax.dynamic_slice_in_dim
@@ -278,9 +278,9 @@ def _steps(J: Objective, optimizer, gradient, batch: int, state: _State, data: _
         totals = _Totals(
             state.totals.loss + metrics.loss * weight,
             state.totals.accuracy + metrics.accuracy * share,
-            None
-            if metrics.relative_difference is None
-            else jnp.maximum(state.totals.relative_difference, metrics.relative_difference),
+            jax.tree.map(
+                jnp.maximum, state.totals.relative_difference, metrics.relative_difference
+            ),
         )
         return _State(params, opt_state, state.order, totals)
 
