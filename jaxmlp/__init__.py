@@ -12,13 +12,14 @@ Every gradient is derived by hand, proven equal to `jax.grad`, and measurable at
 Read activations, losses, mlp, objective, backprop in this order and you have read the lecture.
 """
 
-from jaxmlp import activations, datasets, initializers, losses
+from jaxmlp import activations, datasets, initializers, losses, plotting
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import LayerTrace, grad, trace, value_and_grad
 from jaxmlp.flow import GradientFlow, gradient_flow
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective
 from jaxmlp.storage import Layer, as_dict, from_dict, layers, stack, weight_mask
+from jaxmlp.sweep import SweepTable, depth_sweep
 from jaxmlp.train import History, Metrics, fit, train_step
 
 __version__ = "0.1.0"
@@ -31,9 +32,11 @@ __all__ = [
     "LayerTrace",
     "Metrics",
     "Objective",
+    "SweepTable",
     "activations",
     "as_dict",
     "datasets",
+    "depth_sweep",
     "fit",
     "from_dict",
     "grad",
@@ -41,6 +44,7 @@ __all__ = [
     "initializers",
     "layers",
     "losses",
+    "plotting",
     "stack",
     "trace",
     "train_step",

@@ -28,9 +28,9 @@ def main() -> None:
     for number, difference in enumerate(np.asarray(relative_difference(grads, reference)), 1):
         print(f"  layer {number}: largest relative difference {difference:.1e}")
 
-    params, history = jaxmlp.fit(J, params, data.X, data.Y, optimizer=1.0, epochs=2000)
+    params, history = jaxmlp.fit(J, params, data.X, data.Y, optimizer=0.1, epochs=10_000)
     print(
-        f"\nAfter 2000 steps of gradient descent: J = {history.loss[-1]:.3f}, "
+        f"\nAfter 10,000 steps of gradient descent: J = {history.loss[-1]:.3f}, "
         f"{history.accuracy[-1]:.0%} of the points right.\n"
     )
     device = jax.devices()[0]

@@ -84,8 +84,8 @@ def reads_Z(activation: Activation) -> bool:
 
 def _label(name: str, arguments: tuple[float, ...], defaults: tuple[float, ...]) -> str:
     """The name `get` reads back: `leaky_relu`, `leaky_relu:0.1`, `linear:2:-1`."""
-    if arguments == defaults:
-        return name
+    while arguments and arguments[-1] == defaults[len(arguments) - 1]:
+        arguments = arguments[:-1]
     return ":".join([name, *(str(value).removesuffix(".0") for value in arguments)])
 
 

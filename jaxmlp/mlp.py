@@ -166,7 +166,8 @@ class MLP:
         if init.sigma_b2 and not self.use_bias:
             raise ValueError(f"{init.name} draws biases, but this MLP has use_bias=False")
         return tuple(
-            _draw_run(init, run, self.use_bias, dtype, key, run.first) for run in self.runs
+            _draw_run(init, run._replace(first=0), self.use_bias, dtype, key, run.first)
+            for run in self.runs  # first is traced, so that equal layers compile once
         )
 
     def apply(self, params: Sequence[Layer], X: Array) -> Array:

@@ -1,0 +1,144 @@
+"""Is the gradient by hand equal to jax.grad, for every activation, loss and depth?
+
+Relative, for every weight, bias and slope of every layer by itself: max|hand - jax| / max|jax|.
+Where float32 cannot decide (no entry above 1e-30) the comparison is made in float64, and counted.
+"""
+
+import dataclasses
+
+from experiments import common
+
+LOSSES = (
+    ("cross_entropy", "softmax"),
+    ("binary_cross_entropy", "sigmoid"),
+    ("half_squared_error", "linear"),
+    ("mse", "softmax"),
+    ("sse", "tanh"),
+    ("norm", "sigmoid"),
+)
+LIMITS = {"float64": 1e-11, "float32": 1e-4}
+SMALLEST = 1e-30
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(common.Options):
+    """Options of the proof."""
+
+    full: bool = False
+    """every activation x loss x depth; default: each activation with a few of the others"""
+    depths: tuple[int, ...] = (1, 2, 5, 20, 100)
+    """numbers of hidden layers"""
+    width: int = 16
+    """units in every hidden layer"""
+
+
+def main(config: Config) -> bool:
+    import jax
+
+    from jaxmlp import activations
+
+    names = [name for name in activations.names() if name not in ("softmax", "swish")]
+    cells = [
+        (name, *loss, depth)
+        for i, name in enumerate(names)
+        for j, loss in enumerate(LOSSES)
+        for k, depth in enumerate(config.depths)
+        if config.full or (j, k) in _some(i, len(config.depths))
+    ]
+    if config.smoke:
+        cells = cells[:: len(cells) // 6]
+    rows = []
+    with common.progress("networks") as report:
+        for done, cell in enumerate(cells, start=1):
+            rows.extend(compare(*cell, width=config.width, seed=config.seed))
+            if done % 16 == 0:
+                jax.clear_caches()  # hundreds of compiled networks exhaust the memory maps
+            report(done, len(cells))
+
+    common.table("Hand against jax.grad: the worst leaf for each activation", worst(rows))
+    beyond = [row for row in rows if not row["difference"] <= LIMITS[row["dtype"]]]
+    print(
+        f"\n{len(cells)} networks, {len(rows)} leaves of layers compared; limits: "
+        + ", ".join(f"{dtype} {limit:g}" for dtype, limit in LIMITS.items())
+        + f"; beyond them: {len(beyond)}."
+    )
+    results = common.Results("equivalence", config)
+    results.csv(rows)
+    results.close()
+    return not beyond
+
+
+def _some(i: int, num_depths: int) -> set[tuple[int, int]]:
+    """Loss and depth of the cells that activation i gets by default: the deepest network with the
+    cross-entropy, and two that go round the other losses and depths."""
+    return {(0, num_depths - 1)} | {
+        (1 + (i + shift) % (len(LOSSES) - 1), (i + shift) % num_depths) for shift in (0, 2)
+    }
+
+
+def compare(activation: str, loss: str, output: str, depth: int, width: int, seed: int):
+    """One row for each leaf of each layer and dtype."""
+    import jax
+
+    differences = {}
+    for dtype in LIMITS:
+        with jax.enable_x64(dtype == "float64"):
+            differences[dtype] = _leaves(activation, loss, output, depth, width, seed)
+    rows = []
+    for dtype, leaves in differences.items():
+        for leaf, (difference, size) in leaves.items():
+            decided = dtype if size > SMALLEST else "float64"
+            if decided != dtype:
+                difference = differences[decided][leaf][0]
+            rows.append(
+                {
+                    "activation": activation, "loss": loss, "output": output, "depth": depth,
+                    "dtype": dtype, "leaf": leaf, "decided_in": decided, "size": size,
+                    "difference": difference,
+                }
+            )  # fmt: skip
+    return rows
+
+
+def _leaves(activation, loss, output, depth, width, seed) -> dict[str, tuple[float, float]]:
+    """`{"W1": (relative difference, largest entry of jax.grad), ...}`."""
+    import jax
+    import numpy as np
+
+    import jaxmlp
+
+    mlp = jaxmlp.MLP((8, *[width] * depth, 4), hidden=activation, output=output, stack_from=5)
+    J = jaxmlp.Objective(mlp, loss)
+    key_params, key_X, key_Y = jax.random.split(jax.random.key(seed), 3)
+    params = mlp.init(key_params, "lecun")
+    X = jax.random.normal(key_X, (32, 8))
+    Y = jax.nn.softmax(3 * jax.random.normal(key_Y, (32, 4)))
+    hand, auto = (
+        jaxmlp.as_dict(jax.tree.map(np.asarray, jax.jit(transform(J))(params, X, Y)))
+        for transform in (jaxmlp.grad, jax.grad)
+    )
+    leaves = {}
+    for leaf, reference in auto.items():
+        size = float(np.abs(reference).max())
+        error = float(np.abs(hand[leaf] - reference).max())
+        leaves[leaf] = (error / size if size > 0 else float(error > 0), size)
+    return leaves
+
+
+def worst(rows: list[dict]) -> list[dict]:
+    """For each activation and dtype the leaf with the largest difference."""
+    table = []
+    for activation in dict.fromkeys(row["activation"] for row in rows):
+        own = [row for row in rows if row["activation"] == activation]
+        line = {"activation": activation}
+        for dtype in LIMITS:
+            top = max((row for row in own if row["dtype"] == dtype), key=lambda r: r["difference"])
+            line[dtype] = f"{top['difference']:.1e}"
+            line[f"{dtype} at"] = f"{top['leaf']}, depth {top['depth']}, {top['loss']}"
+        line["decided in float64"] = sum(r["dtype"] != r["decided_in"] for r in own)
+        table.append(line)
+    return table
+
+
+if __name__ == "__main__":
+    raise SystemExit(not main(common.parse(Config, __doc__)))
