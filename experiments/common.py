@@ -27,7 +27,7 @@ class Options:
     """run at a small size, to see that it runs"""
 
 
-def parse(config: type[Config], description: str) -> Config:
+def parse(config: type[Config], description: str | None) -> Config:
     """Read the command line into the dataclass; before jax is imported, so that --help is quick."""
     return tyro.cli(
         config,

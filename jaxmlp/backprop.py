@@ -62,10 +62,10 @@ def walk(J: Objective, params, X, Y, readout: Callable[[Step], Any], keep_Z: boo
     for part in parts:
         kept = _forward(part, A, keep_Z)
         saved.append(kept)
-        A = kept.A if part.count is None else kept.A[-1]
+        A = kept.A
     Z = saved[-1].Z
     value = mean_loss(J, Z, A, Y)
-    dA, dZ = _output_derivatives(J, Z, A, Y)
+    dA, dZ = output_derivatives(J, Z, A, Y)
 
     readings = []
     for part, kept in zip(reversed(parts), reversed(saved), strict=True):
@@ -75,7 +75,7 @@ def walk(J: Objective, params, X, Y, readout: Callable[[Step], Any], keep_Z: boo
     return Walk(value, A, _by_entry(params, parts, readings[::-1]), dA)
 
 
-def _output_derivatives(J: Objective, Z, A, Y):
+def output_derivatives(J: Objective, Z, A, Y):
     """Return dA[L], and dZ[L] where it is not `dA * act'(Z)`: collapsed, or behind a softmax."""
     dtype = A.dtype
     Z, A, Y = loss_inputs(J, Z, A, Y)
@@ -89,7 +89,8 @@ def _output_derivatives(J: Objective, Z, A, Y):
 
 
 class _Saved(NamedTuple):
-    """What the way forward keeps of a segment; of a stack, Z and A of all its layers."""
+    """What the way forward keeps of a segment: A_prev and Z (of all layers of a stack), and the
+    segment's output A."""
 
     A_prev: Array
     Z: Array | None
@@ -101,37 +102,29 @@ def _forward(part: Segment, A, keep_Z: bool) -> _Saved:
         return _Saved(A, *layer_forward(part.activation, part.layer, A))
     keep_Z = keep_Z or activations.reads_Z(part.activation) or part.layer.slope is not None
 
-    def body(A, layer):
-        Z, A = layer_forward(part.activation, layer, A)
-        return A, (Z if keep_Z else None, A)
+    def body(A_prev, layer):
+        Z, A = layer_forward(part.activation, layer, A_prev)
+        return A, (A_prev, Z if keep_Z else None)
 
-    _, (Z, As) = jax.lax.scan(body, A, part.layer)
-    return _Saved(A, Z, As)
+    A, (A_prev, Z) = jax.lax.scan(body, A, part.layer)
+    return _Saved(A_prev, Z, A)
 
 
 def _backward(part: Segment, kept, dA, readout, dZ=None):
     """Return dA of the layer below and the reading; for a stack one reading with a leading n."""
     A_prev, Z, A = kept
-    n = part.count
-    if n is None:
+    if part.count is None:
         step = _step(part.activation, part.layer, A_prev, Z, A, dA, dZ)
         return step.dZ @ part.layer.W.T, readout(step)
 
-    def at(l, dA):  # the Step of layer l of the stack
-        below = jnp.where(l == 0, A_prev, A[jnp.maximum(l - 1, 0)])
-        layer = jax.tree.map(lambda x: x[l], part.layer)
-        return _step(part.activation, layer, below, None if Z is None else Z[l], A[l], dA)
+    def body(carry, kept):
+        dA, A = carry
+        layer, A_prev, Z = kept
+        step = _step(part.activation, layer, A_prev, Z, A, dA)
+        return (step.dZ @ layer.W.T, A_prev), readout(step)
 
-    def body(i, carry):
-        dA, readings = carry
-        l = n - 1 - i
-        step = at(l, dA)
-        readings = jax.tree.map(lambda all, one: all.at[l].set(one), readings, readout(step))
-        return step.dZ @ step.layer.W.T, readings
-
-    shapes = jax.eval_shape(lambda dA: readout(at(0, dA)), dA)
-    empty = jax.tree.map(lambda x: jnp.zeros((n, *x.shape), x.dtype), shapes)
-    return jax.lax.fori_loop(0, n, body, (dA, empty))
+    (dA, _), readings = jax.lax.scan(body, (dA, A), (part.layer, A_prev, Z), reverse=True)
+    return dA, readings
 
 
 def _step(act: Activation, layer: Layer, A_prev, Z, A, dA, dZ=None) -> Step:

@@ -41,6 +41,8 @@ class Loss:
       collapses_with: the output activation that `dZ` is for.
       outputs: the output activations that the loss accepts; None for any.
       reduction: "mean" or "sum" over the samples.
+      degree: k where `dA(c A, c Y) = c^k dA(A, Y)` for c > 0; None where there is none. Such a
+        derivative can be taken of values far out of range, scaled into it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Loss:
     collapses_with: str | None = None
     outputs: tuple[str, ...] | None = None
     reduction: str = "mean"
+    degree: int | None = None
 
 
 def _ratio(a, b):
@@ -86,6 +89,7 @@ mse = Loss(
     "mse",
     value=lambda Z, A, Y: jnp.sum((A - Y) ** 2, axis=1),
     dA=lambda A, Y: 2 * (A - Y),
+    degree=1,
 )
 sse = dataclasses.replace(mse, name="sse", reduction="sum")
 half_squared_error = Loss(
@@ -94,6 +98,7 @@ half_squared_error = Loss(
     dA=lambda A, Y: A - Y,
     dZ=lambda Z, A, Y: A - Y,
     collapses_with="linear",
+    degree=1,
 )
 
 
@@ -102,6 +107,7 @@ norm = Loss(
     "norm",
     value=lambda Z, A, Y: numerics.norm(A - Y, axis=1),
     dA=lambda A, Y: _ratio(A - Y, numerics.norm(A - Y, axis=1)[:, None]),
+    degree=0,
 )
 
 _LOSSES = {
@@ -210,7 +216,7 @@ def accuracy(loss: Loss, output: Activation, A, Y) -> Float[Array, ""]:
     share of right entries. Otherwise softmax and sigmoid outputs by their largest entry.
     """
     if output.name not in ("softmax", "sigmoid"):
-        return jnp.full((), jnp.nan, A.dtype)
+        return jnp.full((), jnp.nan, jnp.float32)
     if (A.shape[1] == 1 and output.name == "sigmoid") or loss.name == "binary_cross_entropy":
         right = (A > 0.5) == (Y > 0.5)
     else:

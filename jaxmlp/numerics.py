@@ -4,6 +4,8 @@
 and entries of 1e25 have norm inf. Multiplying by a power of two is exact.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -39,3 +41,37 @@ def norm(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
 def tree_norm(tree) -> Array:
     """Return the norm of all the leaves together, right for every finite entry."""
     return norm(jnp.stack([norm(leaf) for leaf in jax.tree.leaves(tree)]))
+
+
+def split_norm(x: Array) -> tuple[Array, Array]:
+    """Return (r, k) with |x| = r 2^k and r in [0.5, 1); (0, 0) for zeros.
+
+    Cheap: squares are summed as they are, and anew after scaling only where that sum is too small
+    or too large to be right.
+    """
+    squares = jnp.vdot(x, x)
+    limits = jnp.finfo(x.dtype)
+    right = (squares > limits.tiny / limits.eps**2) & (squares < limits.max)
+
+    def scaled():
+        scale = power_of_two_scale(x)
+        r, k = jnp.frexp(jnp.sqrt(jnp.sum((x * scale) ** 2)))
+        return r, k - _exponent(jnp.squeeze(scale))
+
+    r, k = jax.lax.cond(right, lambda: jnp.frexp(jnp.sqrt(squares)), scaled)
+    return r, k
+
+
+def _exponent(scale: Array) -> Array:
+    """The k of a power of two 2^k."""
+    return jnp.frexp(scale)[1] - 1
+
+
+def power_of_two(k: Array, dtype) -> Array:
+    """Return 2^k, 0 below the range of dtype and its largest power above."""
+    limits = jnp.finfo(dtype)
+    inside = jnp.clip(k, limits.minexp, limits.maxexp - 1)
+    return jnp.where(k < limits.minexp, 0, jnp.ldexp(jnp.ones((), dtype), inside))
+
+
+LOG10_2 = math.log10(2)

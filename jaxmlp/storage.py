@@ -122,10 +122,10 @@ def from_dict(arrays: Mapping[str, Array], mlp: "MLP | None" = None) -> tuple[La
     L = max((int(name[1:]) for name in arrays if name[0] == "W" and name[1:].isdigit()), default=0)
     expected = {f"{field}{number}" for field in Layer._fields for number in range(1, L + 1)}
     unknown = sorted(set(arrays) - expected)
-    missing = sorted({f"W{number}" for number in range(1, L + 1)} - set(arrays))
-    if unknown or missing or not L:
+    missing = sorted({f"W{number}" for number in range(1, max(L, 1) + 1)} - set(arrays))
+    if unknown or missing:
         raise ValueError(
-            f"expected W1..WL (and b1.., slope1..); unknown: {unknown}, missing: {missing or 'W1'}"
+            f"expected W1..WL (and b1.., slope1..); unknown: {unknown}, missing: {missing}"
         )
     plain = [
         Layer(arrays[f"W{number}"], arrays.get(f"b{number}"), arrays.get(f"slope{number}"))

@@ -2,19 +2,36 @@
 
 import csv
 import dataclasses
+import functools
 import html
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp import _checks, activations, initializers
-from jaxmlp.flow import GradientFlow, gradient_flow
-from jaxmlp.mlp import MLP
-from jaxmlp.objective import Objective
+from jaxmlp.activations import Activation
+from jaxmlp.backprop import check_hand
+from jaxmlp.flow import (
+    Forward,
+    GradientFlow,
+    Kept,
+    backward_layer,
+    flow_of,
+    forward_layer,
+    output_derivative,
+    pick,
+    read_layer,
+    scaled_input,
+)
+from jaxmlp.initializers import Initializer
+from jaxmlp.mlp import MLP, as_array
+from jaxmlp.objective import Objective, check, divisor
+from jaxmlp.storage import Layer
 
 NETWORK = ("activation", "init", "depth", "width", "seed")
 VERDICTS = ("vanishing", "healthy", "exploding")
@@ -125,7 +142,7 @@ def depth_sweep(
     inits: Sequence = ("lecun", "he"),
     depths: Sequence[int] = (2, 5, 10, 20, 50),
     seeds: Sequence[int] = (0,),
-    width: int = 128,
+    width: int | Sequence[int] = 128,
     X,
     Y,
     loss: str = "cross_entropy",
@@ -146,28 +163,155 @@ def depth_sweep(
     """
     depths = [_checks.integer("depth", depth, at_least=1) for depth in depths]
     seeds = [_checks.seed(seed) for seed in seeds]
-    width = _checks.integer("width", width, at_least=1)
+    widths = [_checks.integer("width", w, at_least=1) for w in np.atleast_1d(width).tolist()]
     acts, named_inits = _resolve(activations, inits)
-    outputs = np.shape(Y)[1] if np.ndim(Y) == 2 else int(np.max(Y)) + 1
-    grid = list(itertools.product(acts, named_inits, depths, seeds))
-    rows = []
-    for done, (act, init, depth, seed) in enumerate(grid, start=1):
-        sizes = (np.shape(X)[1], *[width] * depth, outputs)
-        mlp = MLP(sizes, hidden=act, output=_output_for(loss), stack_from=2)
-        params = mlp.init(jax.random.key(seed), init)
-        flow = gradient_flow(Objective(mlp, loss))(params, X, Y)
-        rows.append(((act.name, init.name, depth, width, seed), jax.tree.map(np.asarray, flow)))
-        if progress is not None:
-            progress(done, len(grid))
-    return _as_table(rows)
+    for name, given in (("depths", depths), ("seeds", seeds), ("widths", widths)):
+        if not given or len(set(given)) < len(given):
+            raise ValueError(f"{name} must be one or more different numbers, got {given}")
+    J, X, Y = _output_objective(loss, X, Y)
+    total = len(acts) * len(named_inits) * len(depths) * len(widths) * len(seeds)
+    flows: dict[tuple, GradientFlow] = {}
+    for width, seed in itertools.product(widths, seeds):
+        drawn: dict[Callable, _Weights] = {}
+        for init in named_inits:
+            unit = init.unit or init.W
+            if unit not in drawn:
+                drawn = {unit: _draw(unit, J.mlp.sizes, width, tuple(depths), jax.random.key(seed))}
+            weights = _scaled(drawn[unit], *_scales(init, drawn[unit]))
+            for act in acts:
+                hidden = _forward(act, weights, X)
+                for i, depth in enumerate(depths):
+                    flow = _measure(act, J, weights, hidden, Y, i, depth)
+                    flow = jax.tree.map(lambda x: np.asarray(x)[: depth + 1], flow)  # noqa: B023
+                    flows[act, init, depth, width, seed] = flow
+                    if progress is not None:
+                        progress(len(flows), total)
+    cells = itertools.product(acts, named_inits, depths, widths, seeds)
+    return _as_table([((c[0].name, c[1].name, *c[2:]), flows[c]) for c in cells])
 
 
 def _resolve(acts, inits):
-    return [activations.get(act) for act in acts], [initializers.get(init) for init in inits]
+    acts, inits = [activations.get(act) for act in acts], [initializers.get(init) for init in inits]
+    for act in acts:
+        check_hand(Objective(MLP((1, 1, 1), hidden=act, output="linear"), "mse"))
+    return acts, inits
 
 
-def _output_for(loss: str) -> str:
-    return {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}.get(loss, "linear")
+def _output_objective(loss: str, X, Y):
+    """Return the objective of the last layer by itself, which all networks share, and the data."""
+    outputs = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}
+    Y = as_array("Y", Y)
+    labels = Y.ndim == 1 and np.issubdtype(Y.dtype, np.integer)
+    K = int(np.max(Y, initial=0)) + 1 if labels else (*Y.shape, 1)[1]
+    mlp = MLP((np.shape(X)[-1], K), output=outputs.get(loss, "linear"))
+    J = Objective(mlp, loss)
+    return J, *check(J, mlp.init(jax.random.key(0)), X, Y)[1:]
+
+
+# --- the engine: every depth, initialisation and seed in the same compiled functions ---------------
+
+
+class _Weights(NamedTuple):
+    """Layer 1; layers 2..n+1 as a stack; and for each depth its output layer, as a stack."""
+
+    first: Layer
+    stack: Layer
+    outputs: Layer
+
+
+class _Hidden(NamedTuple):
+    """One forward pass through the deepest network."""
+
+    first: Kept
+    stack: Kept
+    readings: Forward
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _draw(unit: Callable, ends: tuple[int, int], width: int, depths: tuple[int, ...], key):
+    """Draw all the layers, not yet scaled, each from its own number, as `MLP.init` does."""
+    d_0, K = ends
+    dtype = jnp.zeros(()).dtype
+
+    def draw(shape, number):
+        key_l = jax.random.fold_in(key, number)
+        return Layer(unit(key_l, shape, dtype), initializers.unit_bias(key_l, shape, dtype))
+
+    return _Weights(
+        draw((d_0, width), 1),
+        jax.lax.map(functools.partial(draw, (width, width)), 2 + jnp.arange(max(depths))),
+        jax.lax.map(functools.partial(draw, (width, K)), 1 + jnp.array(depths)),
+    )
+
+
+def _scales(init: Initializer, weights: _Weights):
+    """The standard deviations of the three kinds of W, and that of the biases."""
+    dtype = weights.first.W.dtype
+    if init.std is None:
+        stds = [jnp.ones((), dtype)] * 3
+    else:
+        stds = [init.std(layer.W.shape[-2:], dtype) for layer in weights]
+    return stds, jnp.sqrt(jnp.asarray(init.sigma_b2, dtype))
+
+
+@jax.jit
+def _scaled(weights: _Weights, stds, std_b) -> _Weights:
+    return _Weights(
+        *(Layer(layer.W * std, layer.b * std_b) for layer, std in zip(weights, stds, strict=True))
+    )
+
+
+def _sloped(act: Activation, layer: Layer) -> Layer:
+    """Give PReLU's layers the slope they start with."""
+    if act.slope is None:
+        return layer
+    return layer._replace(slope=jnp.full(layer.W.shape[:-2], act.slope, layer.W.dtype))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forward(act: Activation, weights: _Weights, X) -> _Hidden:
+    first, stack = _sloped(act, weights.first), _sloped(act, weights.stack)
+    A, kept_first, reading_first = forward_layer(act, first, scaled_input(X))
+
+    def body(A, layer):
+        A, kept, reading = forward_layer(act, layer, A)
+        return A, (kept, reading)
+
+    # one layer more than the deepest network has, so that `kept` holds the outputs of all the others
+    _, (kept, readings) = jax.lax.scan(body, A, stack)
+    readings = jax.tree.map(lambda a, b: jnp.append(a, b), reading_first, readings)
+    return _Hidden(kept_first, kept, readings)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _measure(act: Activation, J: Objective, weights: _Weights, hidden: _Hidden, Y, i, depth):
+    """Return the flow of the network of that depth, followed by whatever the buffers hold.
+
+    The depth is a number like any other here: a loop with a traced bound, walked backwards by hand.
+    """
+    first, stack = _sloped(act, weights.first), _sloped(act, weights.stack)
+    out = pick(weights.outputs, i)
+    A_L, kept, forward = forward_layer(J.mlp.output, out, pick(hidden.stack.A_prev, depth - 1))
+    dZ = output_derivative(J, out, kept.Z, A_L, Y)
+    divided_by = divisor(J, Y.shape[0])
+    carry, last = read_layer(out, kept, dZ, divided_by)
+
+    def body(t, state):
+        carry, readings = state
+        l = depth - 2 - t
+        carry, reading = backward_layer(
+            act, pick(stack, l), pick(hidden.stack, l), *carry, divisor=divided_by
+        )
+        return carry, jax.tree.map(lambda all, one: all.at[l + 1].set(one), readings, reading)
+
+    buffers = jax.tree.map(
+        lambda x: jnp.zeros(stack.W.shape[0] + 1, x.dtype).at[depth].set(x), last
+    )
+    carry, readings = jax.lax.fori_loop(0, depth - 1, body, (carry, buffers))
+    _, reading = backward_layer(act, first, hidden.first, *carry, divisor=divided_by)
+    backward = jax.tree.map(lambda all, one: all.at[0].set(one), readings, reading)
+    forward = jax.tree.map(lambda all, one: all.at[depth].set(one), hidden.readings, forward)
+    return flow_of(forward, backward)
 
 
 def _as_table(rows: list[tuple[tuple, GradientFlow]]) -> SweepTable:

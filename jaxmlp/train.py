@@ -103,7 +103,7 @@ def as_optimizer(optimizer: Any) -> optax.GradientTransformation:
 
 
 # equal numbers give the same object, so that jit finds what it has compiled
-_sgd = functools.lru_cache(maxsize=None)(optax.sgd)
+_sgd = functools.cache(optax.sgd)
 
 
 def _check_gradient(J: Any, gradient: str) -> None:
