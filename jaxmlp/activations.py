@@ -5,7 +5,7 @@ At a kink every derivative follows the convention of JAX's autodiff of `fn`:
 
 | activation | kink | derivative there |
 |---|---|---|
-| relu, squared_relu, prelu | 0 | the lower branch (0, 0, the slope), as `jax.nn.relu` |
+| relu, prelu | 0 | the lower branch (0, the slope), as `jax.nn.relu` |
 | leaky_relu | 0 | the upper branch (1), as `jax.nn.leaky_relu` |
 | elu, selu | 0 | the lower branch (alpha; scale * alpha), as `jax.nn.elu` and `jax.nn.selu` |
 | hard_tanh | -1, 1 | 1, as `jax.nn.hard_tanh` |
@@ -154,10 +154,12 @@ def leaky_relu(slope: float = 0.01, threshold: float = 0.0) -> Activation:
 
 @functools.cache
 def _leaky_relu(s: float, T: float) -> Activation:
+    # With T = 0 and s > 0 the sign of A tells the side, and Z need not be kept.
+    upper = (lambda Z, A: A >= 0) if T == 0.0 and s > 0 else (lambda Z, A: Z >= T)
     return Activation(
         _label("leaky_relu", (s, T), (0.01, 0.0)),
         lambda Z: jnp.where(Z >= T, Z, s * Z),
-        lambda Z, A: jnp.where(Z >= T, 1, s).astype(Z.dtype),
+        lambda Z, A: jnp.where(upper(Z, A), 1, s).astype(A.dtype),
         kinks=(T,),
         homogeneous=T == 0.0,
     )
@@ -260,7 +262,7 @@ def _d_mish(Z, A):
 
 mish = Activation("mish", jax.nn.mish, _d_mish)
 squared_relu = Activation(
-    "squared_relu", lambda Z: jax.nn.relu(Z) ** 2, lambda Z, A: 2 * jax.nn.relu(Z), kinks=(0,)
+    "squared_relu", lambda Z: jax.nn.relu(Z) ** 2, lambda Z, A: 2 * jax.nn.relu(Z)
 )
 
 # --- by name --------------------------------------------------------------------------------------

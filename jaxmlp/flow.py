@@ -9,6 +9,7 @@ way forward too, `A = M 2^e`, with the bias aligned to it: act(2^e z) = 2^e act(
 
 import enum
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -134,7 +135,7 @@ def gradient_flow(J: Objective, *, statistics: bool = True, recompute: bool = Fa
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _gradient_flow(J: Objective, statistics: bool, recompute: bool, params, X, Y) -> GradientFlow:
-    parts = segments(J.mlp, params)
+    parts = _merged(segments(J.mlp, params))
     forward = functools.partial(
         _forward_in_pieces if recompute else _forward, statistics=statistics
     )
@@ -154,6 +155,22 @@ def _gradient_flow(J: Objective, statistics: bool, recompute: bool, params, X, Y
         carry, reading = backward(part, k, carry)
         back.append(reading)
     return flow_of(_concatenated(seen), _concatenated(back[::-1]))
+
+
+def _merged(parts: list[Segment]) -> list[Segment]:
+    """Stack neighbours of equal shape and activation: a loop compiles as fast as one layer."""
+    *hidden, output = parts
+    merged = []
+    for (act, *_), group in itertools.groupby(
+        hidden, key=lambda part: (part.activation, part.count, part.layer.W.shape)
+    ):
+        first, *others = group
+        if others and first.count is None:
+            layer = jax.tree.map(lambda *xs: jnp.stack(xs), first.layer, *(p.layer for p in others))
+            first = Segment(first.entry, 1 + len(others), act, layer)
+            others = []
+        merged += [first, *others]
+    return [*merged, output]
 
 
 def flow_of(forward: Forward, backward: Backward) -> GradientFlow:
@@ -178,7 +195,7 @@ def _forward(part: Segment, A: Scaled, statistics: bool, numbers=None):
     """
     one = functools.partial(forward_layer, part.activation, statistics=statistics)
     if part.count is None:
-        return one(part.layer, A)
+        return one(part.layer, A, keep_Z=True)  # the loss reads that of the output
 
     def body(A, l):
         A, kept, reading = one(pick(part.layer, l), A)
@@ -257,7 +274,9 @@ def scaled_input(X: Float[Array, "m d"]) -> Scaled:
     return Scaled(X, jnp.zeros((), jnp.int32), r, size, _where(r == 0, _BELOW_RANGE, _OK))
 
 
-def forward_layer(act: Activation, layer: Layer, A_prev: Scaled, statistics: bool = True):
+def forward_layer(
+    act: Activation, layer: Layer, A_prev: Scaled, statistics: bool = True, keep_Z: bool = False
+):
     """Return A (scaled), what is kept for the way back, and the readings of one layer."""
     slope = () if layer.slope is None else (layer.slope,)
     if act.homogeneous:
@@ -267,14 +286,14 @@ def forward_layer(act: Activation, layer: Layer, A_prev: Scaled, statistics: boo
     A = act.fn(Z, *slope)
     r, size = split_norm(A)
     cause = _cause_of_zero(act, slope, Z, A, r, A_prev.cause)
-    correlation = saturated = dead = jnp.full((), jnp.nan, A.dtype)
+    correlation = saturated = dead = jnp.full((), jnp.nan, r.dtype)
     if statistics:
-        correlation = _mean_cosine(Z)
+        correlation = _mean_cosine(Z).astype(r.dtype)
         if act.derivative is not None:
             slopes = jnp.abs(act.derivative(Z, A, *slope))
-            saturated = jnp.mean(slopes <= 0.01 * _largest_slope(act, slope), dtype=A.dtype)
-            dead = jnp.mean(jnp.all(slopes == 0, axis=0), dtype=A.dtype)
-    keep_Z = slope or act.derivative is None or activations.reads_Z(act)
+            saturated = jnp.mean(slopes <= 0.01 * _largest_slope(act, slope), dtype=r.dtype)
+            dead = jnp.mean(jnp.all(slopes == 0, axis=0), dtype=r.dtype)
+    keep_Z = keep_Z or bool(slope) or activations.reads_Z(act)
     scaled = Scaled(A, exponent, r, size, cause)
     reading = Forward(_log10_rms(scaled), correlation, saturated, dead)
     return scaled, Kept(A_prev, Z if keep_Z else None), reading
@@ -316,7 +335,7 @@ def _mean_cosine(Z: Float[Array, "m d"]) -> Float[Array, ""]:
     sizes = numerics.norm(Z, axis=1)
     u = Z / jnp.where(sizes == 0, 1, sizes)[:, None]
     m = jnp.sum(sizes != 0).astype(Z.dtype)
-    return (jnp.sum(jnp.sum(u, axis=0) ** 2) - m) / (m * (m - 1))
+    return jnp.where(m > 1, (jnp.sum(jnp.sum(u, axis=0) ** 2) - m) / (m * (m - 1)), jnp.nan)
 
 
 @functools.cache
@@ -373,7 +392,7 @@ def read_layer(layer: Layer, kept: Kept, dZ: Scaled, divisor: int):
     A_prev, D = kept.A_prev, dZ.mantissa
     r, k = split_norm(A_prev.mantissa.T @ D / divisor)
     log10_grad_W = _log10(r, k + A_prev.exponent + dZ.exponent)
-    log10_grad_b = jnp.full((), jnp.nan, D.dtype)
+    log10_grad_b = jnp.full((), jnp.nan, r.dtype)
     if layer.b is not None:
         r, k = split_norm(jnp.sum(D, axis=0) / divisor)
         log10_grad_b = _log10(r, k + dZ.exponent)

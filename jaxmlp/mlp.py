@@ -302,7 +302,9 @@ def _check_layer(mlp: MLP, i: int, layer: Layer) -> None:
     has_slope = mlp.activations[i].slope is not None
     shapes = (d_in, d_out), (d_out,) if mlp.use_bias else None, () if has_slope else None
     for name, leaf, shape in zip(Layer._fields, layer, shapes, strict=True):
-        given = None if leaf is None else jnp.shape(leaf)[is_stacked(layer) :]
+        lead = (count(layer),) if is_stacked(layer) and shape is not None else ()
+        given = None if leaf is None else jnp.shape(leaf)
+        shape = None if shape is None else (*lead, *shape)
         if given != shape:
             given, shape = ("none" if s is None else s for s in (given, shape))
             raise ValueError(
@@ -324,12 +326,19 @@ def check_inputs(mlp: MLP, X: Any, dtype, ranks: tuple[int, ...] = (2,)) -> Arra
         raise ValueError(f"X has {X.shape[-1]} features, but the network takes {mlp.sizes[0]}")
     if X.shape[0] == 0:
         raise ValueError("X holds no samples")
-    X = jnp.asarray(X)
+    X = as_jax("X", X)
     if X.dtype != dtype:
         raise TypeError(f"X is {X.dtype}, but the parameters are {dtype}: cast one of them")
-    if _checks.is_concrete(X):
-        _checks.finite("X", np.asarray(X))
     return X
+
+
+def as_jax(name: str, values: Any) -> Array:
+    """Return a JAX array; refused where an entry is not finite, or is not once it is float32."""
+    with np.errstate(over="ignore"):
+        array = jnp.asarray(values)
+    if _checks.is_concrete(array):
+        _checks.finite(name, np.asarray(array))
+    return array
 
 
 def as_array(name: str, values: Any):

@@ -31,11 +31,13 @@ def norm(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
       >>> f"{norm(jnp.full(4, 1e-30)):.3g}", float(jnp.linalg.norm(jnp.full(4, 1e-30)))
       ('2e-30', 0.0)
     """
+    dtype = x.dtype
+    x = x.astype(jnp.promote_types(dtype, jnp.float32))
     scale = power_of_two_scale(x, axis)
     squares = jnp.sum((x * scale) ** 2, axis=axis)
     zero = squares == 0
     root = jnp.sqrt(jnp.where(zero, 1, squares)) / jnp.reshape(scale, squares.shape)
-    return jnp.where(zero, 0, root)
+    return jnp.where(zero, 0, root).astype(dtype)
 
 
 def tree_norm(tree) -> Array:
@@ -49,6 +51,7 @@ def split_norm(x: Array) -> tuple[Array, Array]:
     Cheap: squares are summed as they are, and anew after scaling only where that sum is too small
     or too large to be right.
     """
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     squares = jnp.vdot(x, x)
     limits = jnp.finfo(x.dtype)
     right = (squares > limits.tiny / limits.eps**2) & (squares < limits.max)

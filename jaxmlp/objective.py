@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmlp import _checks, losses
-from jaxmlp.mlp import MLP, as_array, check_inputs, check_params, forward
+from jaxmlp.mlp import MLP, as_array, as_jax, check_inputs, check_params, forward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ def check(J: Objective, params, X, Y):
     losses.check_target_shape(J.loss, Y, X.shape[0], K)
     if _checks.is_concrete(Y):
         losses.check_target_values(J.loss, np.asarray(Y), K)
-    return params, X, jnp.asarray(Y)
+    return params, X, as_jax("Y", Y)
 
 
 def require_objective(J: Any) -> Objective:

@@ -5,6 +5,7 @@ A plain `Layer` holds `W (d_in, d_out)`; a stacked one holds n layers of equal s
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -119,9 +120,10 @@ def from_dict(arrays: Mapping[str, Array], mlp: "MLP | None" = None) -> tuple[La
     Raises:
       ValueError: for a name that is not W, b or slope with the number of a layer.
     """
-    L = max((int(name[1:]) for name in arrays if name[0] == "W" and name[1:].isdigit()), default=0)
+    numbers = [int(name[1:]) for name in map(str, arrays) if re.fullmatch(r"W\d+", name)]
+    L = min(max(numbers, default=0), len(arrays) + 1)
     expected = {f"{field}{number}" for field in Layer._fields for number in range(1, L + 1)}
-    unknown = sorted(set(arrays) - expected)
+    unknown = sorted(set(map(str, arrays)) - expected)
     missing = sorted({f"W{number}" for number in range(1, max(L, 1) + 1)} - set(arrays))
     if unknown or missing:
         raise ValueError(

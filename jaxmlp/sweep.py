@@ -208,7 +208,7 @@ def _output_objective(loss: str, X, Y):
     return J, *check(J, mlp.init(jax.random.key(0)), X, Y)[1:]
 
 
-# --- the engine: every depth, initialisation and seed in the same compiled functions ---------------
+# --- the engine: every depth, initialisation and seed in the same compiled functions --------------
 
 
 class _Weights(NamedTuple):
@@ -277,7 +277,7 @@ def _forward(act: Activation, weights: _Weights, X) -> _Hidden:
         A, kept, reading = forward_layer(act, layer, A)
         return A, (kept, reading)
 
-    # one layer more than the deepest network has, so that `kept` holds the outputs of all the others
+    # one layer more than the deepest network has, so that `kept` holds the output of every other
     _, (kept, readings) = jax.lax.scan(body, A, stack)
     readings = jax.tree.map(lambda a, b: jnp.append(a, b), reading_first, readings)
     return _Hidden(kept_first, kept, readings)
@@ -291,7 +291,8 @@ def _measure(act: Activation, J: Objective, weights: _Weights, hidden: _Hidden, 
     """
     first, stack = _sloped(act, weights.first), _sloped(act, weights.stack)
     out = pick(weights.outputs, i)
-    A_L, kept, forward = forward_layer(J.mlp.output, out, pick(hidden.stack.A_prev, depth - 1))
+    A_D = pick(hidden.stack.A_prev, depth - 1)
+    A_L, kept, forward = forward_layer(J.mlp.output, out, A_D, keep_Z=True)
     dZ = output_derivative(J, out, kept.Z, A_L, Y)
     divided_by = divisor(J, Y.shape[0])
     carry, last = read_layer(out, kept, dZ, divided_by)
@@ -304,9 +305,8 @@ def _measure(act: Activation, J: Objective, weights: _Weights, hidden: _Hidden, 
         )
         return carry, jax.tree.map(lambda all, one: all.at[l + 1].set(one), readings, reading)
 
-    buffers = jax.tree.map(
-        lambda x: jnp.zeros(stack.W.shape[0] + 1, x.dtype).at[depth].set(x), last
-    )
+    most = stack.W.shape[0] + 1
+    buffers = jax.tree.map(lambda x: jnp.zeros(most, x.dtype).at[depth].set(x), last)
     carry, readings = jax.lax.fori_loop(0, depth - 1, body, (carry, buffers))
     _, reading = backward_layer(act, first, hidden.first, *carry, divisor=divided_by)
     backward = jax.tree.map(lambda all, one: all.at[0].set(one), readings, reading)

@@ -50,4 +50,6 @@ def relative_error(candidate, reference):
     """`max|c - r| / max|r|` of two arrays; 0 where both are zero, inf where only r is."""
     c, r = np.asarray(candidate, np.float64), np.asarray(reference, np.float64)
     error, size = np.abs(c - r).max(initial=0), np.abs(r).max(initial=0)
-    return 0.0 if error == 0 else float(np.divide(error, size, where=size > 0, out=np.array(np.inf)))
+    return (
+        0.0 if error == 0 else float(np.divide(error, size, where=size > 0, out=np.array(np.inf)))
+    )

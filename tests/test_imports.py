@@ -1,0 +1,182 @@
+"""The architecture as a test: who may import whom, and what importing the package does."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxmlp
+
+PACKAGE = Path(jaxmlp.__file__).parent
+ORDER = [
+    "_checks",
+    "numerics",
+    "activations",
+    "losses",
+    "initializers",
+    "storage",
+    "mlp",
+    "objective",
+    "backprop",
+    "per_sample",
+    "flow",
+    "gradcheck",
+    "testing",
+    "train",
+    "meanfield",
+    "sweep",
+    "datasets",
+    "plotting",
+    "__main__",
+]
+MODULES = [path.stem for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"]
+AUTODIFF = {
+    "grad",
+    "value_and_grad",
+    "vjp",
+    "jvp",
+    "linearize",
+    "linear_transpose",
+    "jacobian",
+    "jacfwd",
+    "jacrev",
+    "hessian",
+    "custom_vjp",
+    "custom_jvp",
+}
+BY_HAND = ORDER[: ORDER.index("gradcheck")]  # the rest may compare with autodiff
+
+
+def parsed(module):
+    return ast.parse((PACKAGE / f"{module}.py").read_text())
+
+
+def runtime_nodes(tree):
+    """Every node but those under `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            continue
+        yield node
+        yield from runtime_nodes(node)
+
+
+def imported(tree):
+    """The dotted names that a module imports, wherever in it."""
+    for node in runtime_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "jaxmlp" if node.level else node.module
+            inside = [node.module] if node.level and node.module else []
+            if base == "jaxmlp" and not inside:
+                yield from (f"jaxmlp.{alias.name}" for alias in node.names)
+            else:
+                yield ".".join([base, *inside])
+
+
+def siblings(tree):
+    """The modules of jaxmlp that a module imports."""
+    return {name.split(".")[1] for name in imported(tree) if name.startswith("jaxmlp.")}
+
+
+def autodiff_names(tree):
+    """The names of JAX's autodiff that a module uses: `jax.grad`, `from jax import grad`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in AUTODIFF:
+            if ast.unparse(node).split(".")[0] == "jax":
+                yield node.attr
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jax":
+            yield from (alias.name for alias in node.names if alias.name in AUTODIFF)
+
+
+# --- who imports whom -----------------------------------------------------------------------------
+
+
+def test_every_module_has_its_place_in_the_order():
+    assert set(MODULES) <= set(ORDER)
+    assert {"activations", "losses", "mlp", "objective", "backprop", "train"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_upwards_only(module):
+    above = set(ORDER[: ORDER.index(module)])
+    assert siblings(parsed(module)) <= above
+
+
+@pytest.mark.parametrize(("module", "allowed"), [("datasets", {"_checks"}), ("plotting", set())])
+def test_datasets_and_plotting_stand_alone(module, allowed):
+    tree = parsed(module)
+    assert siblings(tree) <= allowed
+    assert "jaxmlp" not in set(imported(tree))
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "__main__"])
+def test_no_module_imports_the_package_itself(module):
+    assert "jaxmlp" not in set(imported(parsed(module)))
+
+
+@pytest.mark.parametrize("module", [*MODULES, "__init__"])
+def test_matplotlib_is_imported_in_plotting_only(module):
+    found = {name.split(".")[0] for name in imported(parsed(module))}
+    assert ("matplotlib" in found) == (module == "plotting")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name in BY_HAND])
+def test_hand_written_path_names_no_autodiff(module):
+    assert set(autodiff_names(parsed(module))) == set()
+
+
+def test_hand_written_path_includes_the_walk_and_its_derivatives():
+    assert {"activations", "losses", "backprop"} <= set(BY_HAND) & set(MODULES)
+
+
+def test_checks_see_what_they_look_for():
+    tree = ast.parse(
+        "import jax, matplotlib.pyplot as plt\n"
+        "from jax import grad, numpy\n"
+        "from jaxmlp import losses\n"
+        "from jaxmlp.train import fit\n"
+        "from . import flow\n"
+        "from .mlp import MLP\n"
+        "if TYPE_CHECKING:\n"
+        "    from jaxmlp import sweep\n"
+        "def f(x):\n"
+        "    import jaxmlp.plotting\n"
+        "    return jax.vjp(x), backprop.grad(x), grad(x)\n"
+    )
+    assert siblings(tree) == {"losses", "train", "flow", "mlp", "plotting"}
+    assert {name.split(".")[0] for name in imported(tree)} == {"jax", "matplotlib", "jaxmlp"}
+    assert sorted(autodiff_names(tree)) == ["grad", "vjp"]
+
+
+# --- what importing does --------------------------------------------------------------------------
+
+PROBE = """
+import json, sys
+import jax
+before = {name: repr(value) for name, value in jax.config.values.items()}
+import jaxmlp
+after = {name: repr(value) for name, value in jax.config.values.items()}
+changed = sorted(name for name in before | after if before.get(name) != after.get(name))
+heavy = ("matplotlib", "sklearn", "scipy.optimize", "tyro", "rich", "pandas")
+print(json.dumps({"changed": changed, "heavy": [name for name in heavy if name in sys.modules]}))
+"""
+
+
+def test_importing_changes_no_flag_and_loads_no_matplotlib():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROBE],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == {"changed": [], "heavy": []}
+
+
+def test_package_exports_what_it_names():
+    assert all(hasattr(jaxmlp, name) for name in jaxmlp.__all__)
+    assert len(jaxmlp.__all__) == len(set(jaxmlp.__all__))

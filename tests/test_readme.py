@@ -1,0 +1,36 @@
+"""The README tells the truth."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    return [text for name, text in fenced if name == language]
+
+
+def test_the_example_prints_what_the_readme_says():
+    (example,) = blocks("python")
+    printed = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+    assert printed in blocks("")
+
+
+@pytest.mark.parametrize(
+    "path", re.findall(r"\]\(([^)#:]+)\)|`((?:jaxmlp|experiments)/[\w./]+)`", README)
+)
+def test_every_path_in_the_readme_exists(path):
+    assert (ROOT / "".join(path)).exists()
+
+
+def test_every_experiment_is_in_the_table():
+    scripts = {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__", "common"}
+    assert scripts == set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))

@@ -1,0 +1,123 @@
+"""depth_sweep: the networks are MLP's, the numbers gradient_flow's, the compilations few."""
+
+import csv
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+import jaxmlp
+from jaxmlp.flow import GradientFlow
+from jaxmlp.initializers import gaussian
+from jaxmlp.sweep import verdict
+
+(DIGITS,) = jaxmlp.datasets.standardize(jaxmlp.datasets.digits())
+DATA = {"X": DIGITS.X[:32], "Y": DIGITS.Y[:32]}
+K = int(DATA["Y"].max()) + 1
+
+
+def sweep(**options):
+    grid = {"activations": ("tanh",), "inits": ("lecun",), "depths": (1, 4), "width": 12}
+    return jaxmlp.depth_sweep(**(grid | DATA | options))
+
+
+INITS = {"glorot": "glorot", "orthogonal": "orthogonal", "gaussian": gaussian(1.5, 0.1)}
+
+
+@pytest.mark.parametrize("act", ["relu", "prelu", "gelu"])
+def test_every_record_is_that_of_gradient_flow_on_the_network_it_names(act):
+    table = sweep(activations=(act,), inits=tuple(INITS.values()), depths=(1, 34), seeds=(0, 7))
+    for row in table.summary():
+        init = next(i for i in INITS.values() if getattr(i, "name", i) == row["init"])
+        mlp = jaxmlp.MLP((64, *[12] * row["depth"], K), hidden=act)
+        J = jaxmlp.Objective(mlp, "cross_entropy")
+        flow = jaxmlp.gradient_flow(J)(mlp.init(jax.random.key(row["seed"]), init), **DATA)
+        own = table.select(init=row["init"], depth=row["depth"], seed=row["seed"]).columns()
+        for field in GradientFlow._fields:
+            np.testing.assert_allclose(own[field], getattr(flow, field), atol=2e-5, rtol=0)
+
+
+def test_the_number_of_compilations_does_not_depend_on_depths_inits_or_seeds(caplog):
+    def compilations(**grid):
+        jax.clear_caches()
+        caplog.clear()
+        with jax.log_compiles(True), caplog.at_level(logging.WARNING):
+            sweep(activations=("relu",), **grid)
+        return sum("Compiling" in record.getMessage() for record in caplog.records)
+
+    few = compilations(inits=("he",), depths=(3,), seeds=(0,))
+    many = compilations(inits=("lecun", "he", "glorot"), depths=(1, 2, 5, 40), seeds=(1, 2, 3))
+    assert 0 < many <= few
+
+
+def test_several_widths_are_several_networks():
+    table = sweep(width=(6, 9), depths=(2,))
+    assert sorted({row["width"] for row in table.records()}) == [6, 9]
+
+
+def test_records_columns_and_csv_hold_the_same(tmp_path):
+    table = sweep(seeds=(0, 1))
+    records, columns = table.records(), table.columns()
+    assert len(records) == 2 * (2 + 5)
+    assert [row["layer"] for row in records[:2]] == [1, 2]
+    assert [row["distance"] for row in records[:2]] == [1, 0]
+    for i, row in enumerate(records):
+        np.testing.assert_equal(row, {name: column[i] for name, column in columns.items()})
+    with table.to_csv(tmp_path / "sweep.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert [float(row["log10_delta"]) for row in read] == pytest.approx(columns["log10_delta"])
+
+
+def test_the_summary_measures_from_the_last_hidden_layer_to_the_first():
+    table = sweep(depths=(5,))
+    delta = table.columns()["log10_delta"]
+    (row,) = table.summary()
+    assert row["log10_change"] == pytest.approx(delta[0] - delta[4], abs=1e-6)
+    assert row["factor_per_layer"] == pytest.approx(10 ** ((delta[0] - delta[4]) / 4), rel=1e-4)
+
+
+def test_over_seeds_the_summary_is_the_median():
+    table = sweep(seeds=(0, 1, 2), depths=(4,))
+    (row,) = table.summary(over_seeds=True)
+    each = [r["log10_first"] for r in table.summary()]
+    assert row["log10_first"] == pytest.approx(np.median(each))
+    assert "seed" not in row
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [(-3.1, "vanishing"), (-2.9, "healthy"), (2.9, "healthy"), (3.1, "exploding"),
+     (-np.inf, "vanishing"), (np.nan, "vanishing")],
+)  # fmt: skip
+def test_verdicts(change, expected):
+    assert verdict(change) == expected
+
+
+def test_html_and_repr_are_readable():
+    table = sweep()
+    assert "<td>tanh</td>" in table._repr_html_()
+    assert repr(table) == "SweepTable: 2 networks, 7 rows"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depths": (0,)}, "depth must be at least 1, got 0"),
+        ({"depths": ()}, "depths must be one or more different numbers"),
+        ({"seeds": (2**32,)}, "seed must lie in"),
+        ({"width": 0}, "width must be at least 1"),
+        ({"activations": ("rleu",)}, "did you mean 'relu'"),
+        ({"inits": ("hee",)}, "did you mean 'he'"),
+        ({"loss": "mesa"}, "unknown loss"),
+        ({"X": DIGITS.X[:31]}, "X has 31 samples but Y has 32"),
+    ],
+)
+def test_bad_grids_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        sweep(**options)
+
+
+def test_regression_targets_work_too():
+    table = sweep(Y=DATA["X"][:, :2], loss="mse")
+    assert np.isfinite(table.columns()["log10_delta"]).all()
