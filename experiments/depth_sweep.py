@@ -1,7 +1,8 @@
 """In which networks do gradients vanish, and in which do they survive?
 
-Networks of many depths meet the same handwritten digits; at every layer the norm of each
-sample's own derivative dZ is measured, and the norm of the weight gradient.
+Networks of 2 to 1,000 hidden layers meet the same handwritten digits; at every layer the norm of
+each sample's own derivative dZ is measured, and that of the weight gradient, also far below the
+numbers that float32 can hold.
 """
 
 import dataclasses
@@ -17,13 +18,13 @@ class Config(common.Options):
     """hidden activations; with arguments as leaky_relu:0.1"""
     inits: tuple[str, ...] = ("lecun", "he")
     """initialisations: lecun, glorot, he, orthogonal"""
-    depths: tuple[int, ...] = (2, 5, 10, 20, 50)
+    depths: tuple[int, ...] = (2, 10, 50, 200, 1000)
     """numbers of hidden layers"""
     num_seeds: int = 3
     """networks drawn for each cell, from seeds seed, seed + 1, ..."""
     width: int = 128
     """units in every hidden layer"""
-    num_samples: int = 256
+    num_samples: int = 128
     """digits that the networks are shown"""
     vanishing: float = 1e-3
     """verdict: vanishing when the norm changes by less than this factor"""
@@ -40,42 +41,40 @@ def main(config: Config) -> None:
     from jaxmlp import plotting
 
     table = measure(config)
-    rows = [
-        {k: v for k, v in row.items() if k not in ("width", "seed")}
-        for row in table.summary(config.vanishing, config.exploding, over_seeds=True)
-    ]
-    common.table("Per-sample dZ norm from the last hidden layer to the first", rows)
+    rows = table.summary(config.vanishing, config.exploding, over_seeds=True)
+    shown = [{name: row[name] for name in row if name != "width"} for row in rows]
+    common.table("Per-sample dZ norm from the last hidden layer to the first", shown)
     print(
-        f"\nverdict: by 10^log10_change, the norm at the first hidden layer over that at the last; "
+        "\nverdict: by 10^log10_change, the norm at the first hidden layer over that at the last; "
         f"vanishing below {config.vanishing:g}, exploding above {config.exploding:g}.\n"
         f"Medians over {config.num_seeds} seeds, width {config.width}, "
-        f"{config.num_samples} digits."
+        f"{config.num_samples} digits.\n"
     )
+    print(*statements(config), sep="\n")
 
     results = common.Results("depth_sweep", config)
     table.to_csv(results.path(".csv"))
-    n = len(config.activations)
-    figure, axes = plt.subplots(
-        1, n, figsize=(2.6 * n + 0.6, 3.4), sharey=True, squeeze=False, layout="constrained"
-    )
-    plotting.depth_sweep_panels(table, axes[0])
-    deepest = max(config.depths)
-    for ax, activation in zip(axes[0], config.activations, strict=True):
-        found = [r for r in rows if (r["activation"], r["depth"]) == (activation, deepest)]
-        verdicts = ", ".join(f"{row['init']} {row['verdict']}" for row in found)
-        ax.set_title(f"{activation}\n{verdicts}", fontsize=9)
-    figure.suptitle(
-        f"Through {deepest} hidden layers: where gradients vanish and where they do not"
-    )
-    results.figure(figure)
+    results.figure(lines(table, rows, plt, plotting))
+    nets = len(config.activations) * len(config.inits)
+    figure, ax = plt.subplots(figsize=(7, 0.32 * nets + 1.4), layout="constrained")
+    plotting.decades_lost(table, ax)
+    results.figure(figure, "_decades")
+    results.figure(histograms(config, plt, plotting), "_histograms")
     results.close()
 
 
+def samples(config: Config):
+    """X and Y: digits, standardised."""
+    from jaxmlp import datasets
+
+    (digits,) = datasets.standardize(datasets.digits())
+    return {"X": digits.X[: config.num_samples], "Y": digits.Y[: config.num_samples]}
+
+
 def measure(config: Config):
-    """The sweep on digits, standardised."""
+    """The sweep."""
     import jaxmlp
 
-    (digits,) = jaxmlp.datasets.standardize(jaxmlp.datasets.digits())
     with common.progress("networks") as report:
         return jaxmlp.depth_sweep(
             activations=config.activations,
@@ -83,10 +82,77 @@ def measure(config: Config):
             depths=config.depths,
             seeds=range(config.seed, config.seed + config.num_seeds),
             width=config.width,
-            X=digits.X[: config.num_samples],
-            Y=digits.Y[: config.num_samples],
             progress=report,
+            **samples(config),
         )
+
+
+def statements(config: Config) -> list[str]:
+    """H1-H3 of the lecture, measured through 50 hidden layers."""
+    from jaxmlp import initializers
+    from jaxmlp.sweep import depth_sweep
+
+    def factor(activation: str, init) -> tuple[float, float]:
+        table = depth_sweep(
+            activations=(activation,), inits=(init,), depths=(50,), seeds=(config.seed,),
+            width=config.width, **samples(config),
+        )  # fmt: skip
+        (row,) = table.summary()
+        return row["factor_per_layer"], row["log10_first"]
+
+    lecun, he = factor("sigmoid", "lecun"), factor("sigmoid", "he")
+    gain_2 = factor("linear", initializers.gaussian(4.0))
+    tanh, tanh_2 = factor("tanh", "lecun"), factor("tanh", initializers.gaussian(4.0))
+    relu, leaky = factor("relu", "lecun"), factor("leaky_relu", "lecun")
+    return [
+        "H1  sigmoid: the product of 50 derivatives is at most 0.25^50 = 8e-31. The weights come\n"
+        f"    in as well: the first layer's dZ is 10^{lecun[1]:.1f} with lecun weights, but "
+        f"10^{he[1]:.1f} with he.",
+        f"H2  tanh: a factor {tanh[0]:.3f} a layer with lecun weights; {tanh_2[0]:.3f} with twice "
+        "the weights.\n"
+        f"    A linear layer of gain 2: {gain_2[0]:.3f} a layer, 10^{gain_2[1]:.1f} at the first.",
+        f"H3  ReLU closes half its gates: {relu[0]:.3f} a layer with lecun weights, "
+        f"near sqrt(1/2); leaky ReLU {leaky[0]:.3f}.",
+    ]
+
+
+def lines(table, rows: list[dict], plt, plotting):
+    """A panel for each activation: log10 of the dZ norm against the layer."""
+    columns = table.columns()
+    acts, deepest = list(dict.fromkeys(columns["activation"])), columns["depth"].max()
+    n = len(acts)
+    figure, axes = plt.subplots(
+        1, n, figsize=(2.5 * n + 0.6, 3.4), sharey=True, squeeze=False, layout="constrained"
+    )
+    plotting.depth_sweep_panels(table, axes[0])
+    for ax, activation in zip(axes[0], acts, strict=True):
+        found = [r for r in rows if (r["activation"], r["depth"]) == (activation, deepest)]
+        verdicts = ", ".join(f"{row['init']} {row['verdict']}" for row in found)
+        ax.set_title(f"{activation}\n{verdicts}", fontsize=9)
+    figure.suptitle(f"Through {deepest:,} hidden layers: where gradients vanish, and where not")
+    return figure
+
+
+def histograms(config: Config, plt, plotting):
+    """The distribution of dZ in five tanh layers, as Glorot & Bengio 2010, figure 7."""
+    import jax
+
+    import jaxmlp
+
+    # their "standard" initialisation: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), of variance 1/(3 fan_in)
+    standard = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+    data, depth = samples(config), 5
+    mlp = jaxmlp.MLP((data["X"].shape[1], *[config.width] * depth, 10), hidden="tanh")
+    J = jaxmlp.Objective(mlp, "cross_entropy")
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
+    for ax, name, init in zip(axes, ("standard", "glorot"), (standard, "glorot"), strict=True):
+        params = mlp.init(jax.random.key(config.seed), init)
+        plotting.derivative_histograms(jaxmlp.trace(J)(params, **data), ax, bins=61)
+        ax.set_title(f"{name} initialisation", fontsize=10)
+    axes[1].set_ylabel("")
+    axes[0].get_legend().remove()
+    figure.suptitle("Five tanh layers: dZ narrows downwards, unless the variance is right")
+    return figure
 
 
 if __name__ == "__main__":

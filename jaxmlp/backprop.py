@@ -198,7 +198,7 @@ def value_and_grad(J: Objective, argnums: int | tuple[int, ...] = 0) -> Callable
       `f(params, X, Y)` -> `(value, grad)`.
     """
     check_hand(J)
-    if set(argnums if isinstance(argnums, tuple) else (argnums,)) - {0, 1} or argnums == ():
+    if argnums not in (0, 1, (0, 1), (1, 0), (0,), (1,)) or isinstance(argnums, bool | float):
         raise ValueError(f"argnums must be 0 (params), 1 (X) or (0, 1), got {argnums!r}")
 
     def hand_value_and_grad(params, X, Y):

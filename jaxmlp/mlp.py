@@ -286,6 +286,8 @@ def check_params(mlp: MLP, params: Any):
         if not isinstance(layer, Layer):
             raise TypeError(f"params must be a tuple of Layers, but one is {type(layer).__name__}")
         n = count(layer)
+        if n == 0:
+            raise ValueError("params hold a stack of no layers")
         for i in range(number, min(number + n, mlp.num_layers)):
             _check_layer(mlp, i, layer)
         number += n
@@ -350,6 +352,6 @@ def as_array(name: str, values: Any):
             array = np.asarray(values)
         except ValueError as error:
             raise ValueError(f"{name} is not an array: {error}") from None
-    if array.dtype.kind in "OUSMm":
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key) or array.dtype.kind in "OUSMm":
         raise TypeError(f"{name} must be an array of numbers, got dtype {array.dtype}")
     return array

@@ -10,16 +10,40 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+LOG10_2 = math.log10(2)
+
+
+def exponent(x: Array) -> Array:
+    """Return the integer k with |x| in [2^(k-1), 2^k), as `frexp` does; 0 for 0, inf and NaN.
+
+    Read off the bits, which compiles to a few instructions.
+    """
+    limits, bits = jnp.finfo(x.dtype), _bits(x.dtype)
+    field = jax.lax.bitcast_convert_type(jnp.abs(x), bits) >> limits.nmant
+    k = (field - (limits.maxexp - 2)).astype(jnp.int32)
+    return jnp.where((field == 0) | (k > limits.maxexp), 0, k)
+
+
+def power_of_two(k: Array, dtype) -> Array:
+    """Return 2^k exactly; 0 below the range of dtype and its largest power above."""
+    limits, bits = jnp.finfo(dtype), _bits(dtype)
+    field = jnp.clip(k, limits.minexp - 1, limits.maxexp - 1) + limits.maxexp - 1
+    return jax.lax.bitcast_convert_type(field.astype(bits) << limits.nmant, dtype)
+
+
+def _bits(dtype):
+    """The integers of the same width."""
+    return jnp.dtype(f"int{8 * jnp.dtype(dtype).itemsize}")
+
 
 def power_of_two_scale(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
     """Return the power of two s that brings the largest |x| s near 1 (s = 1 where x is all 0).
 
     The axes are kept, so that `x * s` broadcasts.
     """
-    largest = jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0)
-    _, exponent = jnp.frexp(jax.lax.stop_gradient(largest))
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axis=axis, keepdims=True, initial=0)
     limit = -jnp.finfo(x.dtype).minexp  # beyond it the scale itself would be subnormal
-    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(-exponent, -limit, limit))
+    return power_of_two(jnp.clip(-exponent(largest), -limit, limit), x.dtype)
 
 
 def norm(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
@@ -58,23 +82,9 @@ def split_norm(x: Array) -> tuple[Array, Array]:
 
     def scaled():
         scale = power_of_two_scale(x)
-        r, k = jnp.frexp(jnp.sqrt(jnp.sum((x * scale) ** 2)))
-        return r, k - _exponent(jnp.squeeze(scale))
+        root = jnp.sqrt(jnp.sum((x * scale) ** 2))
+        return root, exponent(jnp.squeeze(scale)) - 1
 
-    r, k = jax.lax.cond(right, lambda: jnp.frexp(jnp.sqrt(squares)), scaled)
-    return r, k
-
-
-def _exponent(scale: Array) -> Array:
-    """The k of a power of two 2^k."""
-    return jnp.frexp(scale)[1] - 1
-
-
-def power_of_two(k: Array, dtype) -> Array:
-    """Return 2^k, 0 below the range of dtype and its largest power above."""
-    limits = jnp.finfo(dtype)
-    inside = jnp.clip(k, limits.minexp, limits.maxexp - 1)
-    return jnp.where(k < limits.minexp, 0, jnp.ldexp(jnp.ones((), dtype), inside))
-
-
-LOG10_2 = math.log10(2)
+    root, shift = jax.lax.cond(right, lambda: (jnp.sqrt(squares), jnp.zeros((), jnp.int32)), scaled)
+    k = exponent(root)
+    return root * power_of_two(-k, x.dtype), k - shift

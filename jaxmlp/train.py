@@ -15,7 +15,7 @@ from jaxmlp import _checks, losses
 from jaxmlp.backprop import check_hand, value_and_gradient
 from jaxmlp.gradcheck import relative_difference
 from jaxmlp.numerics import tree_norm
-from jaxmlp.objective import Objective, check, divisor, value_and_output
+from jaxmlp.objective import Objective, check, divisor, require_objective, value_and_output
 
 GRADIENTS = ("hand", "jax", "compare")
 
@@ -109,7 +109,10 @@ _sgd = functools.cache(optax.sgd)
 def _check_gradient(J: Any, gradient: str) -> None:
     if gradient not in GRADIENTS:
         raise _checks.unknown_name("gradient", str(gradient), GRADIENTS)
-    check_hand(J)
+    if gradient == "jax":
+        require_objective(J)
+    else:
+        check_hand(J)
 
 
 # --- epochs ---------------------------------------------------------------------------------------
@@ -173,7 +176,8 @@ def fit(
       optimizer: an optax optimiser, or the learning rate of plain gradient descent.
       epochs: how many passes.
       batch_size: samples per update: None for all (gradient descent), 1 for one at a time, else
-        mini-batches. A last smaller batch is used, as the mean over its own samples.
+        mini-batches. A last smaller batch is used, as the mean over its own samples; more than
+        there are samples means all.
       key: shuffles the samples anew in every epoch; None keeps their order.
       eps: stop after the first epoch whose loss is at most eps (G2).
       gradient: "hand", "jax" or "compare".
@@ -205,7 +209,7 @@ def fit(
     key = None if key is None or batch == m else _checks.prng_key(key)
     eps = -jnp.inf if eps is None else _checked_eps(eps)
     if validation is not None:
-        validation = check(J, params, *validation)[1:]
+        validation = _checked_validation(J, params, validation)
 
     data = _Data(X, Y, key, validation, eps)
     state = _start(J, optimizer, gradient, params, data)
@@ -357,6 +361,17 @@ def _history(J: Objective, gradient: str, validated: bool, tables, records) -> H
 
 
 def _checked_eps(eps: Any) -> float:
-    if isinstance(eps, bool) or not isinstance(eps, int | float | np.number) or not eps >= 0:
+    if isinstance(eps, bool) or not isinstance(eps, int | float | np.number | jax.Array):
+        raise TypeError(f"eps must be a number, got {eps!r}")
+    if not float(eps) >= 0:
         raise ValueError(f"eps must be a number of at least 0, got {eps!r}")
     return float(eps)
+
+
+def _checked_validation(J: Objective, params, validation: Any) -> tuple:
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise TypeError(f"validation must be a pair (X, Y), got {type(validation).__name__}")
+    try:
+        return check(J, params, *validation)[1:]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation: {error}") from None

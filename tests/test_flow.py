@@ -63,9 +63,11 @@ def test_a_planted_error_of_one_percent_is_seen():
     assert np.abs(flow_of(J, params, X, Y).log10_delta - expected).max() > 1e-3
 
 
-@pytest.mark.parametrize(("loss", "output"), [("mse", "sigmoid"), ("norm", "tanh"), ("sse", "linear"),
-                                          ("mse", "prelu"), ("mse", "softmax"),
-                                          ("binary_cross_entropy", "sigmoid")])  # fmt: skip
+LOSSES = [("mse", "sigmoid"), ("norm", "tanh"), ("sse", "linear"), ("mse", "prelu"),
+          ("mse", "softmax"), ("binary_cross_entropy", "sigmoid")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("loss", "output"), LOSSES)
 def test_every_loss_starts_the_walk_rightly(loss, output):
     J, params, X, Y = problem((6, 9, 8, 3), hidden=("relu", "tanh"), loss=loss, output=output)
     flow, expected = flow_of(J, params, X, Y), reference(J, params, X, Y)
