@@ -68,13 +68,14 @@ def samples(config: Config):
     from jaxmlp import datasets
 
     (digits,) = datasets.standardize(datasets.digits())
-    return {"X": digits.X[: config.num_samples], "Y": digits.Y[: config.num_samples]}
+    return digits.X[: config.num_samples], digits.Y[: config.num_samples]
 
 
 def measure(config: Config):
     """The sweep."""
     import jaxmlp
 
+    X, Y = samples(config)
     with common.progress("networks") as report:
         return jaxmlp.depth_sweep(
             activations=config.activations,
@@ -82,8 +83,9 @@ def measure(config: Config):
             depths=config.depths,
             seeds=range(config.seed, config.seed + config.num_seeds),
             width=config.width,
+            X=X,
+            Y=Y,
             progress=report,
-            **samples(config),
         )
 
 
@@ -92,10 +94,12 @@ def statements(config: Config) -> list[str]:
     from jaxmlp import initializers
     from jaxmlp.sweep import depth_sweep
 
+    X, Y = samples(config)
+
     def factor(activation: str, init) -> tuple[float, float]:
         table = depth_sweep(
             activations=(activation,), inits=(init,), depths=(50,), seeds=(config.seed,),
-            width=config.width, **samples(config),
+            width=config.width, X=X, Y=Y,
         )  # fmt: skip
         (row,) = table.summary()
         return row["factor_per_layer"], row["log10_first"]
@@ -141,13 +145,13 @@ def histograms(config: Config, plt, plotting):
 
     # their "standard" initialisation: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), of variance 1/(3 fan_in)
     standard = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-    data, depth = samples(config), 5
-    mlp = jaxmlp.MLP((data["X"].shape[1], *[config.width] * depth, 10), hidden="tanh")
+    (X, Y), depth = samples(config), 5
+    mlp = jaxmlp.MLP((X.shape[1], *[config.width] * depth, 10), hidden="tanh")
     J = jaxmlp.Objective(mlp, "cross_entropy")
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
     for ax, name, init in zip(axes, ("standard", "glorot"), (standard, "glorot"), strict=True):
         params = mlp.init(jax.random.key(config.seed), init)
-        plotting.derivative_histograms(jaxmlp.trace(J)(params, **data), ax, bins=61)
+        plotting.derivative_histograms(jaxmlp.trace(J)(params, X, Y), ax, bins=61)
         ax.set_title(f"{name} initialisation", fontsize=10)
     axes[1].set_ylabel("")
     axes[0].get_legend().remove()

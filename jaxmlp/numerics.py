@@ -72,19 +72,22 @@ def tree_norm(tree) -> Array:
 def split_norm(x: Array) -> tuple[Array, Array]:
     """Return (r, k) with |x| = r 2^k and r in [0.5, 1); (0, 0) for zeros.
 
-    Cheap: squares are summed as they are, and anew after scaling only where that sum is too small
-    or too large to be right.
+    Cheap for a large array: its squares are summed as they are, and anew after scaling only where
+    that sum is too small or too large to be right.
     """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    squares = jnp.vdot(x, x)
-    limits = jnp.finfo(x.dtype)
-    right = (squares > limits.tiny / limits.eps**2) & (squares < limits.max)
 
     def scaled():
         scale = power_of_two_scale(x)
         root = jnp.sqrt(jnp.sum((x * scale) ** 2))
         return root, exponent(jnp.squeeze(scale)) - 1
 
-    root, shift = jax.lax.cond(right, lambda: (jnp.sqrt(squares), jnp.zeros((), jnp.int32)), scaled)
+    if x.size <= 1024:
+        root, shift = scaled()
+    else:
+        squares, limits = jnp.vdot(x, x), jnp.finfo(x.dtype)
+        right = (squares > limits.tiny / limits.eps**2) & (squares < limits.max)
+        as_it_is = lambda: (jnp.sqrt(squares), jnp.zeros((), jnp.int32))  # noqa: E731
+        root, shift = jax.lax.cond(right, as_it_is, scaled)
     k = exponent(root)
     return root * power_of_two(-k, x.dtype), k - shift
