@@ -5,7 +5,7 @@ At a kink every derivative follows the convention of JAX's autodiff of `fn`:
 
 | activation | kink | derivative there |
 |---|---|---|
-| relu, prelu | 0 | the lower branch (0, the slope), as `jax.nn.relu` |
+| relu, squared_relu, prelu | 0 | the lower branch (0, 0, the slope), as `jax.nn.relu` |
 | leaky_relu | 0 | the upper branch (1), as `jax.nn.leaky_relu` |
 | elu, selu | 0 | the lower branch (alpha; scale * alpha), as `jax.nn.elu` and `jax.nn.selu` |
 | hard_tanh | -1, 1 | 1, as `jax.nn.hard_tanh` |
