@@ -265,7 +265,7 @@ def jax_sweep(grid: dict, X, Y) -> None:
 def torch_sweep(grid: dict, X, Y) -> bool:
     """PyTorch, eager, denormals flushed; False where it is not installed."""
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         return False
     import numpy as np

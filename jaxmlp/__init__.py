@@ -8,6 +8,8 @@ Every gradient is derived by hand, proven equal to `jax.grad`, and measurable at
     value, grads = jaxmlp.value_and_grad(J)(params, X, Y)            backpropagation by hand
     jaxmlp.trace(J)(params, X, Y)                                    every intermediate of it
     params, history = jaxmlp.fit(J, params, X, Y, optimizer=0.1, epochs=100)
+    jaxmlp.gradient_flow(J)(params, X, Y)                            log10 magnitudes at any depth
+    jaxmlp.depth_sweep(activations=..., depths=..., X=X, Y=Y)        the same for many networks
 
 Read activations, losses, mlp, objective, backprop in this order and you have read the lecture.
 """

@@ -28,6 +28,7 @@ ORDER = [
     "train",
     "meanfield",
     "sweep",
+    "idx",
     "datasets",
     "plotting",
     "__main__",
@@ -106,7 +107,9 @@ def test_imports_point_upwards_only(module):
     assert siblings(parsed(module)) <= above
 
 
-@pytest.mark.parametrize(("module", "allowed"), [("datasets", {"_checks"}), ("plotting", set())])
+@pytest.mark.parametrize(
+    ("module", "allowed"), [("datasets", {"_checks", "idx"}), ("idx", set()), ("plotting", set())]
+)
 def test_datasets_and_plotting_stand_alone(module, allowed):
     tree = parsed(module)
     assert siblings(tree) <= allowed
