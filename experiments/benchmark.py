@@ -318,4 +318,4 @@ if __name__ == "__main__":
     config = common.parse(Config, __doc__)
     if config.smoke:
         config = dataclasses.replace(config, depths=(2, 40), widths=(16,), rounds=3)
-    main(config)
+    common.run(main, config)

@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import tyro
+try:
+    import tyro
+except ModuleNotFoundError:
+    raise SystemExit("the experiments need more: pip install -e '.[experiments]'") from None
 
 Config = TypeVar("Config")
 
@@ -35,6 +38,15 @@ def parse(config: type[Config], description: str | None) -> Config:
         description=description,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+
+
+def run(main: Callable[[Config], Any], config: Config) -> None:
+    """Run an experiment; input that jaxmlp refuses is one sentence and no traceback."""
+    try:
+        status = main(config)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"error: {error}") from error
+    raise SystemExit(status or 0)
 
 
 @contextlib.contextmanager

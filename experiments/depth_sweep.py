@@ -163,4 +163,4 @@ if __name__ == "__main__":
     config = common.parse(Config, __doc__)
     if config.smoke:
         config = dataclasses.replace(config, depths=(2, 5), num_seeds=1, width=16, num_samples=32)
-    main(config)
+    common.run(main, config)

@@ -33,6 +33,7 @@ class Config(common.Options):
 
 
 def main(config: Config) -> bool:
+    """Return whether a difference is beyond its limit."""
     import jax
 
     from jaxmlp import activations
@@ -65,7 +66,7 @@ def main(config: Config) -> bool:
     results = common.Results("equivalence", config)
     results.csv(rows)
     results.close()
-    return not beyond
+    return bool(beyond)
 
 
 def _some(i: int, num_depths: int) -> set[tuple[int, int]]:
@@ -141,4 +142,4 @@ def worst(rows: list[dict]) -> list[dict]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(not main(common.parse(Config, __doc__)))
+    common.run(main, common.parse(Config, __doc__))

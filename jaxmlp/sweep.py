@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import html
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,10 +138,10 @@ def verdict(log10_change: float, vanishing: float = 1e-3, exploding: float = 1e3
 
 def depth_sweep(
     *,
-    activations: Sequence = ("sigmoid", "tanh", "relu", "leaky_relu"),
-    inits: Sequence = ("lecun", "he"),
-    depths: Sequence[int] = (2, 5, 10, 20, 50),
-    seeds: Sequence[int] = (0,),
+    activations: Any = ("sigmoid", "tanh", "relu", "leaky_relu"),
+    inits: Any = ("lecun", "he"),
+    depths: int | Sequence[int] = (2, 5, 10, 20, 50),
+    seeds: int | Sequence[int] = (0,),
     width: int | Sequence[int] = 128,
     X,
     Y,
@@ -153,7 +153,7 @@ def depth_sweep(
     The networks are `MLP((d_0,) + (width,) * depth + (K,), hidden=activation)`, drawn by
     `init(jax.random.key(seed), init)`.
 
-    Args:
+    Args (one value may stand for a list of one):
       activations: names or Activations. inits: names, `gaussian(...)` or callables.
       depths: numbers of hidden layers, at least 1. seeds: in 0..2^32-1. width: of every layer.
       X, Y: the samples, as `Objective` takes them.
@@ -161,9 +161,9 @@ def depth_sweep(
         linear.
       progress: `progress(networks_done, networks)`.
     """
-    depths = [_checks.integer("depth", depth, at_least=1) for depth in depths]
-    seeds = [_checks.seed(seed) for seed in seeds]
-    widths = [_checks.integer("width", w, at_least=1) for w in np.atleast_1d(width).tolist()]
+    depths = [_checks.integer("depth", depth, at_least=1) for depth in _several(depths)]
+    seeds = [_checks.seed(seed) for seed in _several(seeds)]
+    widths = [_checks.integer("width", w, at_least=1) for w in _several(width)]
     acts, named_inits = _resolve(activations, inits)
     for name, given in (("depths", depths), ("seeds", seeds), ("widths", widths)):
         if not given or len(set(given)) < len(given):
@@ -190,8 +190,16 @@ def depth_sweep(
     return _as_table([((c[0].name, c[1].name, *c[2:]), flows[c]) for c in cells])
 
 
+def _several(values) -> list:
+    """One value, as a name or a number, is a list of one."""
+    return (
+        list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+    )
+
+
 def _resolve(acts, inits):
-    acts, inits = [activations.get(act) for act in acts], [initializers.get(init) for init in inits]
+    acts = [activations.get(act) for act in _several(acts)]
+    inits = [initializers.get(init) for init in _several(inits)]
     for act in acts:
         check_hand(Objective(MLP((1, 1, 1), hidden=act, output="linear"), "mse"))
     return acts, inits

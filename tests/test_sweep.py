@@ -118,6 +118,11 @@ def test_bad_grids_are_refused(options, message):
         sweep(**options)
 
 
+def test_one_value_is_a_list_of_one():
+    table = sweep(activations="tanh", inits="he", depths=2, seeds=1, width=6)
+    assert [row["seed"] for row in table.summary()] == [1]
+
+
 def test_regression_targets_work_too():
     table = sweep(Y=DATA["X"][:, :2], loss="mse")
     assert np.isfinite(table.columns()["log10_delta"]).all()
