@@ -15,8 +15,6 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("the experiments need more: pip install -e '.[experiments]'") from None
 
-Config = TypeVar("Config")
-
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -28,6 +26,9 @@ class Options:
     """seed of everything random, 0..4294967295"""
     smoke: bool = False
     """run at a small size, to see that it runs"""
+
+
+Config = TypeVar("Config", bound=Options)
 
 
 def parse(config: type[Config], description: str | None) -> Config:
@@ -42,7 +43,10 @@ def parse(config: type[Config], description: str | None) -> Config:
 
 def run(main: Callable[[Config], Any], config: Config) -> None:
     """Run an experiment; input that jaxmlp refuses is one sentence and no traceback."""
+    from jaxmlp import _checks
+
     try:
+        _checks.seed(config.seed)
         status = main(config)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"error: {error}") from error
