@@ -213,6 +213,7 @@ def fit(
 
     data = _Data(X, Y, key, validation, eps)
     state = _start(J, optimizer, gradient, params, data)
+    run = _Run(J, optimizer, gradient, batch)
     per_epoch = -(-m // batch)
     num_steps, between = epochs * per_epoch, every * per_epoch if record else epochs * per_epoch
     tables, records = [], []
@@ -220,7 +221,7 @@ def fit(
     while done < num_steps and not stop:
         begun = time.perf_counter()
         n = min(chunk, between - done % between, num_steps - done, _CAPACITY)
-        state, table, taken, stop = _steps(J, optimizer, gradient, batch, state, data, done, n)
+        state, table, taken, stop = _steps(run, state, data, done, n)
         epochs_before, done = done // per_epoch, done + int(taken)
         finished = done // per_epoch - epochs_before
         tables.append([np.asarray(column)[:finished] for column in table])
@@ -258,68 +259,41 @@ def _no_totals(J: Objective, gradient: str, dtype) -> _Totals:
     return _Totals(zero, jnp.zeros((), jnp.float32), difference)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _steps(J: Objective, optimizer, gradient, batch: int, state: _State, data: _Data, done, n):
+class _Run(NamedTuple):
+    """What is fixed while compiled steps run."""
+
+    J: Objective
+    optimizer: optax.GradientTransformation
+    gradient: str
+    batch: int
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _steps(run: _Run, state: _State, data: _Data, done, n):
     """Take n steps from step `done` on, fewer if eps is reached; one table row for each epoch."""
     m = len(data.X)
-    per_epoch = -(-m // batch)
-    rest = m - (per_epoch - 1) * batch  # samples of an epoch's last batch
-    shapes = jax.eval_shape(functools.partial(_columns, J), state.params, state.totals, data)
+    per_epoch = -(-m // run.batch)
+    rest = m - (per_epoch - 1) * run.batch  # samples of an epoch's last batch
+    shapes = jax.eval_shape(functools.partial(_columns, run.J), state.params, state.totals, data)
     table = jax.tree.map(lambda x: jnp.zeros((_CAPACITY, *x.shape), x.dtype), shapes)
-
-    def one(size: int, state: _State, at) -> _State:
-        rows = jax.lax.dynamic_slice_in_dim
-        if state.order is None:
-            X, Y = rows(data.X, at, size), rows(data.Y, at, size)
-        else:
-            taken = rows(state.order, at, size)
-            X, Y = data.X[taken], data.Y[taken]
-        params, opt_state, metrics = _step(
-            J, optimizer, gradient, state.params, state.opt_state, X, Y
-        )
-        share = size / m
-        weight = divisor(J, size) / divisor(J, m)
-        totals = _Totals(
-            state.totals.loss + metrics.loss * weight,
-            state.totals.accuracy + metrics.accuracy * share,
-            jax.tree.map(
-                jnp.maximum, state.totals.relative_difference, metrics.relative_difference
-            ),
-        )
-        return _State(params, opt_state, state.order, totals)
-
-    def shuffled(state: _State, epoch) -> _State:
-        order = jax.random.permutation(jax.random.fold_in(data.key, epoch), m)
-        return state._replace(order=order)
 
     def body(carry):
         i, state, table, _ = carry
         epoch, k = (done + i) // per_epoch, (done + i) % per_epoch
+        last, at = k == per_epoch - 1, k * run.batch
         if state.order is not None:
-            state = jax.lax.cond(k == 0, shuffled, lambda state, _: state, state, epoch)
-        if rest == batch:
-            state = one(batch, state, k * batch)
+            state = jax.lax.cond(k == 0, _shuffled, lambda state, *_: state, state, data, epoch)
+        full = functools.partial(_one_batch, run, run.batch)
+        short = functools.partial(_one_batch, run, rest)
+        if rest == run.batch:
+            state = full(state, data, at)
         else:
-            state = jax.lax.cond(
-                k == per_epoch - 1,
-                functools.partial(one, rest),
-                functools.partial(one, batch),
-                state,
-                k * batch,
-            )
-        row = epoch - done // per_epoch
-        if per_epoch == 1:
-            return i + 1, *closed(state, table, row)
-        last = k == per_epoch - 1
-        still = lambda state, table, row: (state, table, jnp.array(False))  # noqa: E731
-        return i + 1, *jax.lax.cond(last, closed, still, state, table, row)
-
-    def closed(state: _State, table, row):
-        """The epoch is over: write its row, begin new totals, see whether eps is reached."""
-        columns = _columns(J, state.params, state.totals, data)
-        table = jax.tree.map(lambda all, one: all.at[row].set(one), table, columns)
-        fresh = _no_totals(J, gradient, data.X.dtype)
-        return state._replace(totals=fresh), table, state.totals.loss <= data.eps
+            state = jax.lax.cond(last, short, full, state, data, at)
+        close = functools.partial(_close_epoch, run)
+        state, table, stop = jax.lax.cond(
+            last, close, _stay, state, table, epoch - done // per_epoch, data
+        )
+        return i + 1, state, table, stop
 
     def more(carry):
         i, _, _, stop = carry
@@ -327,6 +301,45 @@ def _steps(J: Objective, optimizer, gradient, batch: int, state: _State, data: _
 
     i, state, table, stop = jax.lax.while_loop(more, body, (0, state, table, jnp.array(False)))
     return state, table, i, stop
+
+
+def _shuffled(state: _State, data: _Data, epoch) -> _State:
+    order = jax.random.permutation(jax.random.fold_in(data.key, epoch), len(data.X))
+    return state._replace(order=order)
+
+
+def _one_batch(run: _Run, size: int, state: _State, data: _Data, at) -> _State:
+    """Take the step of the samples at..at+size-1 in the epoch's order."""
+    rows = jax.lax.dynamic_slice_in_dim
+    if state.order is None:
+        X, Y = rows(data.X, at, size), rows(data.Y, at, size)
+    else:
+        taken = rows(state.order, at, size)
+        X, Y = data.X[taken], data.Y[taken]
+    J, m = run.J, len(data.X)
+    params, opt_state, metrics = _step(
+        J, run.optimizer, run.gradient, state.params, state.opt_state, X, Y
+    )
+    loss, accuracy, worst = state.totals
+    totals = _Totals(
+        loss + metrics.loss * (divisor(J, size) / divisor(J, m)),
+        accuracy + metrics.accuracy * (size / m),
+        jax.tree.map(jnp.maximum, worst, metrics.relative_difference),
+    )
+    return _State(params, opt_state, state.order, totals)
+
+
+def _close_epoch(run: _Run, state: _State, table, row, data: _Data):
+    """Write the epoch's row, begin new totals, see whether eps is reached."""
+    columns = _columns(run.J, state.params, state.totals, data)
+    table = jax.tree.map(lambda all, one: all.at[row].set(one), table, columns)
+    fresh = _no_totals(run.J, run.gradient, data.X.dtype)
+    return state._replace(totals=fresh), table, state.totals.loss <= data.eps
+
+
+def _stay(state: _State, table, row, data: _Data):
+    """Within an epoch there is nothing to write."""
+    return state, table, jnp.array(False)
 
 
 def _columns(J: Objective, params, totals: _Totals, data: _Data) -> list[Array]:
