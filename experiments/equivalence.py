@@ -1,7 +1,8 @@
 """Is the gradient by hand equal to jax.grad, for every activation, loss and depth?
 
 Relative, for every weight, bias and slope of every layer by itself: max|hand - jax| / max|jax|.
-Where float32 cannot decide (no entry above 1e-30) the comparison is made in float64, and counted.
+Where float32 cannot decide (no entry above 1e-30, or J overflows) the comparison is made in
+float64, and counted.
 """
 
 import dataclasses
@@ -102,7 +103,10 @@ def compare(activation: str, loss: str, output: str, depth: int, width: int, see
 
 
 def _leaves(activation, loss, output, depth, width, seed) -> dict[str, tuple[float, float]]:
-    """`{"W1": (relative difference, largest entry of jax.grad), ...}`."""
+    """`{"W1": (relative difference, largest entry of jax.grad), ...}`.
+
+    The size is 0, undecided, where J itself overflows in this precision.
+    """
     import jax
     import numpy as np
 
@@ -118,11 +122,12 @@ def _leaves(activation, loss, output, depth, width, seed) -> dict[str, tuple[flo
         jaxmlp.as_dict(jax.tree.map(np.asarray, jax.jit(transform(J))(params, X, Y)))
         for transform in (jaxmlp.grad, jax.grad)
     )
-    leaves = {}
+    leaves, overflow = {}, not np.isfinite(J(params, X, Y))
     for leaf, reference in auto.items():
         size = float(np.abs(reference).max())
         error = float(np.abs(hand[leaf] - reference).max())
-        leaves[leaf] = (error / size if size > 0 else float(error > 0), size)
+        difference = error / size if size > 0 else float(error > 0)
+        leaves[leaf] = (difference, 0.0 if overflow else size)
     return leaves
 
 
