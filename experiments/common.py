@@ -100,7 +100,7 @@ def provenance(config: Any) -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "command": " ".join(["python -m", _module_name(), *sys.argv[1:]]),
-        "options": {k: _plain(v) for k, v in dataclasses.asdict(config).items() if k != "out"},
+        "options": {k: v for k, v in dataclasses.asdict(config).items() if k != "out"},
         "jaxmlp": jaxmlp.__version__,
         "jax": jax.__version__,
         "python": platform.python_version(),
@@ -141,7 +141,3 @@ class Results:
 def _module_name() -> str:
     spec = sys.modules["__main__"].__spec__
     return spec.name if spec is not None else Path(sys.argv[0]).name
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value

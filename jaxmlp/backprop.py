@@ -23,7 +23,7 @@ from jaxmlp import activations, losses
 from jaxmlp.activations import Activation
 from jaxmlp.mlp import Segment, layer_forward, segments
 from jaxmlp.objective import Objective, check, divisor, loss_inputs, mean_loss, require_objective
-from jaxmlp.storage import Layer, count, is_stacked
+from jaxmlp.storage import Layer, count, is_stacked, slopes
 
 
 class Step(NamedTuple):
@@ -129,7 +129,7 @@ def _backward(part: Segment, kept, dA, readout, dZ=None):
 
 def _step(act: Activation, layer: Layer, A_prev, Z, A, dA, dZ=None) -> Step:
     """Complete the Step of one layer: dZ = dA * act'(Z), and PReLU's dA . min(Z, 0)."""
-    slope = () if layer.slope is None else (layer.slope,)
+    slope = slopes(layer)
     if dZ is None:
         assert act.derivative is not None  # check_hand has refused it
         dZ = dA * act.derivative(Z, A, *slope)

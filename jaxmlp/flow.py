@@ -25,7 +25,7 @@ from jaxmlp.backprop import check_hand, output_derivatives
 from jaxmlp.mlp import Segment, segments
 from jaxmlp.numerics import LOG10_2, power_of_two, split_norm
 from jaxmlp.objective import Objective, check, divisor
-from jaxmlp.storage import Layer
+from jaxmlp.storage import Layer, slopes
 
 
 class FlowStatus(enum.IntEnum):
@@ -137,7 +137,7 @@ def gradient_flow(J: Objective, *, statistics: bool = True, recompute: bool = Fa
 def _gradient_flow(J: Objective, statistics: bool, recompute: bool, params, X, Y) -> GradientFlow:
     parts = _merged(segments(J.mlp, params))
     forward = functools.partial(
-        _forward_in_pieces if recompute else _forward, statistics=statistics
+        _forward_in_pieces if recompute else forward_segment, statistics=statistics
     )
     backward = functools.partial(
         _backward_in_pieces if recompute else _backward, divisor=divisor(J, X.shape[0])
@@ -188,7 +188,7 @@ def _concatenated(readings: list):
 # --- one layer, or a stack ------------------------------------------------------------------------
 
 
-def _forward(part: Segment, A: Scaled, statistics: bool, numbers=None):
+def forward_segment(part: Segment, A: Scaled, statistics: bool, numbers=None):
     """Return the segment's output, what is kept and the readings, with a leading n for a stack.
 
     `numbers`: the layers of the stack to go through, all by default.
@@ -228,14 +228,14 @@ def _pieces(n: int):
 
 
 def _forward_in_pieces(part: Segment, A: Scaled, statistics: bool):
-    """As `_forward`, keeping of each piece its input only."""
+    """As `forward_segment`, keeping of each piece its input only."""
     if part.count is None:
-        return _forward(part, A, statistics)
+        return forward_segment(part, A, statistics)
     rest, length, starts = _pieces(part.count)
-    A, kept, first = _forward(part, A, statistics, jnp.arange(rest))
+    A, kept, first = forward_segment(part, A, statistics, jnp.arange(rest))
 
     def piece(A, start):
-        A_out, _, readings = _forward(part, A, statistics, start + jnp.arange(length))
+        A_out, _, readings = forward_segment(part, A, statistics, start + jnp.arange(length))
         return A_out, (A, readings)
 
     A, (inputs, readings) = jax.lax.scan(piece, A, starts)
@@ -252,7 +252,7 @@ def _backward_in_pieces(part: Segment, kept, carry, divisor: int):
     def piece(carry, start_and_input):
         start, A = start_and_input
         numbers = start + jnp.arange(length)
-        _, kept, _ = _forward(part, A, False, numbers)
+        _, kept, _ = forward_segment(part, A, False, numbers)
         return _backward(part, kept, carry, divisor, numbers)
 
     carry, readings = jax.lax.scan(piece, carry, (starts, inputs), reverse=True)
@@ -278,7 +278,7 @@ def forward_layer(
     act: Activation, layer: Layer, A_prev: Scaled, statistics: bool = True, keep_Z: bool = False
 ):
     """Return A (scaled), what is kept for the way back, and the readings of one layer."""
-    slope = () if layer.slope is None else (layer.slope,)
+    slope = slopes(layer)
     if act.homogeneous:
         Z, exponent = _aligned(layer, A_prev)
     else:
@@ -290,9 +290,9 @@ def forward_layer(
     if statistics:
         correlation = _mean_cosine(Z).astype(r.dtype)
         if act.derivative is not None:
-            slopes = jnp.abs(act.derivative(Z, A, *slope))
-            saturated = jnp.mean(slopes <= 0.01 * _largest_slope(act, slope), dtype=r.dtype)
-            dead = jnp.mean(jnp.all(slopes == 0, axis=0), dtype=r.dtype)
+            steepness = jnp.abs(act.derivative(Z, A, *slope))
+            saturated = jnp.mean(steepness <= 0.01 * _largest_slope(act, slope), dtype=r.dtype)
+            dead = jnp.mean(jnp.all(steepness == 0, axis=0), dtype=r.dtype)
     keep_Z = keep_Z or bool(slope) or activations.reads_Z(act)
     scaled = Scaled(A, exponent, r, size, cause)
     reading = Forward(_log10_rms(scaled), correlation, saturated, dead)
@@ -356,7 +356,7 @@ def _largest_slope(act: Activation, slope):
 
 def output_derivative(J: Objective, layer: Layer, Z, A: Scaled, Y) -> Scaled:
     """Return dZ[L]; from scaled values where output and loss allow it, so that none overflows."""
-    slope = () if layer.slope is None else (layer.slope,)
+    slope = slopes(layer)
     exponent = jnp.zeros((), jnp.int32)
     if J.mlp.output.homogeneous and J.loss.degree is not None:
         Y = losses.as_rows(J.loss, Y, A.mantissa.shape[1], A.mantissa.dtype)
@@ -378,7 +378,7 @@ def output_derivative(J: Objective, layer: Layer, Z, A: Scaled, Y) -> Scaled:
 def backward_layer(act: Activation, layer: Layer, kept: Kept, dA: Scaled, A: Scaled, divisor: int):
     """Return `(dA, A)` of the layer below and the readings, from dA of this layer's output."""
     assert act.derivative is not None
-    slope = () if layer.slope is None else (layer.slope,)
+    slope = slopes(layer)
     gates = act.derivative(kept.Z, A.mantissa, *slope)
     D = dA.mantissa * power_of_two(-dA.size, gates.dtype) * gates
     r, size = split_norm(D)

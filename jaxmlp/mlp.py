@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from jaxmlp import _checks, activations, initializers
 from jaxmlp.activations import Activation
 from jaxmlp.initializers import Initializer
-from jaxmlp.storage import STACK_FROM, Layer, count, is_stacked
+from jaxmlp.storage import STACK_FROM, Layer, count, is_stacked, slopes
 
 
 class Run(NamedTuple):
@@ -197,7 +197,7 @@ def layer_forward(activation: Activation, layer: Layer, A: Array) -> tuple[Array
     Z = A @ layer.W
     if layer.b is not None:
         Z = Z + layer.b
-    return Z, activation.fn(Z) if layer.slope is None else activation.fn(Z, layer.slope)
+    return Z, activation.fn(Z, *slopes(layer))
 
 
 def forward(mlp: MLP, params, X: Float[Array, "m d_0"]):

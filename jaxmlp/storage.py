@@ -42,6 +42,11 @@ def is_stacked(layer: Layer) -> bool:
     return jnp.ndim(layer.W) == 3
 
 
+def slopes(layer: Layer) -> tuple:
+    """What the layer's activation takes after its own arguments: PReLU's slope, else nothing."""
+    return () if layer.slope is None else (layer.slope,)
+
+
 def count(layer: Layer) -> int:
     """How many layers the Layer holds."""
     return layer.W.shape[0] if is_stacked(layer) else 1

@@ -23,13 +23,14 @@ from jaxmlp.flow import (
     backward_layer,
     flow_of,
     forward_layer,
+    forward_segment,
     output_derivative,
     pick,
     read_layer,
     scaled_input,
 )
 from jaxmlp.initializers import Initializer
-from jaxmlp.mlp import MLP, as_array
+from jaxmlp.mlp import MLP, Segment, as_array
 from jaxmlp.objective import Objective, check, divisor
 from jaxmlp.storage import Layer
 
@@ -281,12 +282,9 @@ def _forward(act: Activation, weights: _Weights, X) -> _Hidden:
     first, stack = _sloped(act, weights.first), _sloped(act, weights.stack)
     A, kept_first, reading_first = forward_layer(act, first, scaled_input(X))
 
-    def body(A, layer):
-        A, kept, reading = forward_layer(act, layer, A)
-        return A, (kept, reading)
-
     # one layer more than the deepest network has, so that `kept` holds the output of every other
-    _, (kept, readings) = jax.lax.scan(body, A, stack)
+    deep = Segment(1, stack.W.shape[0], act, stack)
+    _, kept, readings = forward_segment(deep, A, statistics=True)
     readings = jax.tree.map(lambda a, b: jnp.append(a, b), reading_first, readings)
     return _Hidden(kept_first, kept, readings)
 

@@ -1,0 +1,41 @@
+"""Every figure draws on the axes it is given, and returns them."""
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from support import problem
+
+import jaxmlp
+from jaxmlp import plotting
+
+matplotlib.use("Agg")
+
+
+J, PARAMS, X, Y = problem((3, 4, 4, 2), labels=True)
+TABLE = jaxmlp.depth_sweep(activations="tanh", depths=(2, 3), seeds=(0, 1), width=4, X=X, Y=Y)
+DRAWINGS = {
+    "gradient_flow": lambda ax: plotting.gradient_flow(jaxmlp.gradient_flow(J)(PARAMS, X, Y), ax),
+    "depth_sweep": lambda ax: plotting.depth_sweep(TABLE, ax, x="distance"),
+    "decades_lost": lambda ax: plotting.decades_lost(TABLE, ax),
+    "derivative_histograms": lambda ax: plotting.derivative_histograms(
+        jaxmlp.trace(J)(PARAMS, X, Y), ax
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_figure_draws_on_the_axes_given_and_returns_them(name):
+    figure, ax = plt.subplots()
+    assert DRAWINGS[name](ax) is ax
+    assert ax.has_data()
+    assert ax.get_xlabel()
+    plt.close(figure)
+
+
+def test_the_lines_of_a_depth_sweep_are_the_medians_of_the_table():
+    figure, ax = plt.subplots()
+    plotting.depth_sweep(TABLE.select(init="he"), ax)
+    delta = TABLE.select(init="he", depth=3).columns()["log10_delta"].reshape(2, 4)
+    np.testing.assert_array_equal(ax.lines[-1].get_ydata(), np.median(delta, axis=0))
+    plt.close(figure)
