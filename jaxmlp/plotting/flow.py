@@ -1,16 +1,8 @@
-"""Figures: functions that draw on the axes they are given, and return them.
-
-Colours are those of Okabe & Ito 2008, which colour-blind readers tell apart.
-"""
-
-from typing import Any
+"""Gradient flow: magnitudes against the layer, and what is lost on the way back."""
 
 import numpy as np
 
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#7F7F7F",
-)  # fmt: skip
-COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, YELLOW, GREY)
+from jaxmlp.plotting.style import BLUE, COLOURS, GREY, ORANGE, bare, new_axes
 
 LABELS = {
     "log10_delta": "log10 of the per-sample dZ norm",
@@ -22,15 +14,6 @@ LABELS = {
 }
 
 
-def new_axes(ax: Any = None, **figure: Any):
-    """Return `ax`, or the axes of a new figure."""
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(layout="constrained", **figure)[1]
-
-
 def gradient_flow(flow, ax=None, **line):
     """Draw log10 of the per-sample dZ norm and of the dW norm against the layer."""
     ax = new_axes(ax)
@@ -40,7 +23,7 @@ def gradient_flow(flow, ax=None, **line):
         ax.plot(layer, getattr(flow, field), ".-", color=colour, label=name, **line)
     ax.set(xlabel="layer", ylabel="log10")
     ax.legend(frameon=False)
-    return _bare(ax)
+    return bare(ax)
 
 
 def depth_sweep(table, ax=None, *, y="log10_delta", x="layer"):
@@ -62,7 +45,7 @@ def depth_sweep(table, ax=None, *, y="log10_delta", x="layer"):
             low, high = over_seeds.min(axis=0), over_seeds.max(axis=0)
             ax.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
     ax.set(xlabel=LABELS[x], ylabel=LABELS[y])
-    return _bare(ax)
+    return bare(ax)
 
 
 def float32_limits(ax, width: int, *, label: bool = True):
@@ -145,10 +128,4 @@ def derivative_histograms(traces, ax=None, *, bins=101):
         ax.plot(middle, density, color=BLUE, alpha=shade, label=f"layer {number}")
     ax.set(xlabel="dZ", ylabel="density", yscale="log")
     ax.legend(frameon=False)
-    return _bare(ax)
-
-
-def _bare(ax):
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(alpha=0.25, lw=0.5)
-    return ax
+    return bare(ax)

@@ -1,0 +1,21 @@
+"""Figures: functions that draw on the axes they are given, and return them."""
+
+from jaxmlp.plotting.flow import (
+    decades_lost,
+    depth_sweep,
+    depth_sweep_panels,
+    derivative_histograms,
+    float32_limits,
+    gradient_flow,
+)
+from jaxmlp.plotting.style import new_axes
+
+__all__ = [
+    "decades_lost",
+    "depth_sweep",
+    "depth_sweep_panels",
+    "derivative_histograms",
+    "float32_limits",
+    "gradient_flow",
+    "new_axes",
+]
