@@ -82,12 +82,13 @@ def table(title: str, rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
     for name, value in rows[0].items():
         grid.add_column(name, justify="left" if isinstance(value, str) else "right")
     for row in rows:
         grid.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(title, style="italic", markup=False)  # a Table wraps its title to its own width
     console.print(grid)
 
 
@@ -121,8 +122,14 @@ class Results:
         return self.paths[-1]
 
     def figure(self, figure: Any, suffix: str = "", dpi: int = 100) -> None:
-        """Save a figure as PNG, small enough for the gallery."""
-        figure.savefig(self.path(f"{suffix}.png"), dpi=dpi, facecolor="white")
+        """Save a figure as PNG, in 256 colours: small enough for the gallery."""
+        from PIL import Image
+
+        path = self.path(f"{suffix}.png")
+        figure.savefig(path, dpi=dpi, facecolor="white")
+        with Image.open(path) as image:
+            small = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
+        small.save(path, optimize=True)
 
     def csv(self, rows: list[dict[str, Any]], suffix: str = "") -> None:
         """Write rows of equal keys."""
@@ -140,4 +147,4 @@ class Results:
 
 def _module_name() -> str:
     spec = sys.modules["__main__"].__spec__
-    return spec.name if spec is not None else Path(sys.argv[0]).name
+    return spec.name.removesuffix(".__main__") if spec is not None else Path(sys.argv[0]).name

@@ -32,5 +32,7 @@ def test_every_path_in_the_readme_exists(path):
 
 
 def test_every_experiment_is_in_the_table():
-    scripts = {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__", "common"}
+    experiments = ROOT / "experiments"
+    scripts = {path.stem for path in experiments.glob("*.py")} - {"__init__", "common"}
+    scripts |= {path.parent.name for path in experiments.glob("*/__main__.py")}
     assert scripts == set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))

@@ -8,14 +8,43 @@ from jaxmlp.plotting.flow import (
     float32_limits,
     gradient_flow,
 )
+from jaxmlp.plotting.functions import (
+    activation,
+    activation_panels,
+    decision_regions,
+    derivative_difference,
+)
+from jaxmlp.plotting.graph import network, path_sum
 from jaxmlp.plotting.style import new_axes
+from jaxmlp.plotting.training import descents, learning_curves, weight_image
+from jaxmlp.plotting.vanishing import (
+    accuracy_by_depth,
+    largest_activations,
+    largest_inputs,
+    relative_to_output,
+    unchanged_bits,
+)
 
 __all__ = [
+    "accuracy_by_depth",
+    "activation",
+    "activation_panels",
     "decades_lost",
+    "decision_regions",
     "depth_sweep",
     "depth_sweep_panels",
+    "derivative_difference",
     "derivative_histograms",
+    "descents",
     "float32_limits",
     "gradient_flow",
+    "largest_activations",
+    "largest_inputs",
+    "learning_curves",
+    "network",
     "new_axes",
+    "path_sum",
+    "relative_to_output",
+    "unchanged_bits",
+    "weight_image",
 ]

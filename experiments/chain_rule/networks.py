@@ -1,0 +1,107 @@
+"""The network of the options, with what the backward pass leaves at every layer."""
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from experiments import common
+from experiments.chain_rule.report import plural
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(common.Options):
+    """Options of the chain rule."""
+
+    sizes: tuple[int, ...] = (2, 4, 3)
+    """inputs, hidden widths, outputs; 2 and 3 take the spiral, others 300 random samples"""
+    hidden: str = "relu"
+    """activation of the hidden layers"""
+    output: str = "softmax"
+    """activation of the last layer"""
+    loss: str = "cross_entropy"
+    """cross_entropy, binary_cross_entropy, mse, sse, half_squared_error, norm"""
+    init: str = "he"
+    """initialisation: lecun, glorot, he, orthogonal"""
+    bias_free: bool = False
+    """leave out the biases"""
+    weight: str = "W1[0,0]"
+    """the weight to follow, counted from 0; or as the notes write it, from 1: V11 in the last
+    layer, W11 in the one before, U11 in the third from the end"""
+    sample: int | Literal["mean"] = 139
+    """one sample, by its index, or the mean over all of them"""
+    latex: bool = False
+    """print the tables as LaTeX, for slides"""
+
+
+class Problem(NamedTuple):
+    """A network with the samples it is shown, and its trace; W, dA, dZ ... of layer l at l - 1."""
+
+    J: Any
+    params: Any
+    X: Any
+    Y: Any
+    steps: list[Any]
+    W: list[Any]
+    gates: list[Any]
+    """act'(Z) of each layer; None for softmax"""
+
+    @property
+    def dX(self):
+        """The last line of the walk, which the trace leaves out."""
+        return self.steps[0].dZ @ self.W[0].T
+
+    def __str__(self):
+        """`(2, 4, 3) relu softmax, cross_entropy, 1 sample`."""
+        J, m = self.J, plural(len(self.X), "sample")
+        names = " ".join(dict.fromkeys(act.name for act in J.mlp.activations))
+        return f"{J.mlp.sizes} {names}, {J.loss.name}, {m}"
+
+
+def problem(config: Config) -> Problem:
+    """The network of the options, with one sample or all of them."""
+    import jax
+
+    import jaxmlp
+
+    mlp = jaxmlp.MLP(
+        config.sizes, hidden=config.hidden, output=config.output, use_bias=not config.bias_free
+    )
+    X, Y = samples(mlp.sizes[0], mlp.sizes[-1], config.seed)
+    if config.sample != "mean":
+        if not 0 <= config.sample < len(X):
+            raise ValueError(f"sample must lie in 0..{len(X) - 1}, got {config.sample}")
+        X, Y = X[[config.sample]], Y[[config.sample]]
+    params = mlp.init(jax.random.key(config.seed), config.init)
+    return walked(jaxmlp.Objective(mlp, config.loss), params, X, Y)
+
+
+def samples(d: int, K: int, seed: int) -> tuple[Any, Any]:
+    """The spiral where it fits, else 300 random samples; one output has the targets 0 and 1."""
+    from jaxmlp import datasets
+
+    random, classes = np.random.default_rng(seed), max(K, 2)
+    X, labels = random.normal(size=(300, d)), random.integers(classes, size=300)
+    if (d, K) == (2, 3):
+        X, labels, *_ = datasets.spiral()
+    return X, np.eye(classes)[labels][:, -K:]
+
+
+def walked(J, params, X, Y) -> Problem:
+    """The trace by hand and what the tables read beside it, in NumPy."""
+    import jax
+
+    import jaxmlp
+
+    steps, layers = jaxmlp.trace(J)(params, X, Y), jaxmlp.layers(params)
+    gates = [
+        None if act.derivative is None else act.derivative(t.Z, t.A, *slope(layer))
+        for act, t, layer in zip(J.mlp.activations, steps, layers, strict=True)
+    ]
+    seen = steps, [layer.W for layer in layers], gates
+    return Problem(J, params, X, Y, *jax.tree.map(np.asarray, seen))
+
+
+def slope(layer) -> tuple:
+    """What PReLU takes beside Z; nothing elsewhere."""
+    return () if layer.slope is None else (layer.slope,)
