@@ -293,9 +293,7 @@ def trace(J: Objective) -> Callable:
 
     def hand_trace(params, X, Y):
         entries = _trace(J, *check(J, params, X, Y))
-        return [
-            one for t, layer in zip(entries, params, strict=True) for one in each_layer(t, layer)
-        ]
+        return each_layer(params, entries)
 
     return hand_trace
 

@@ -11,17 +11,21 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
-    return [text for name, text in fenced if name == language]
+EXAMPLES = re.findall(
+    r"^```python\n(.*?)^```\n\nprints\n\n```\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE
+)
 
 
-def test_the_example_prints_what_the_readme_says():
-    (example,) = blocks("python")
+@pytest.mark.parametrize(("example", "output"), EXAMPLES)
+def test_each_example_prints_what_the_readme_says(example, output):
     printed = subprocess.run(
         [sys.executable, "-c", example], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout
-    assert printed in blocks("")
+    assert printed == output
+
+
+def test_no_example_goes_untested():
+    assert len(EXAMPLES) == README.count("```python") > 1
 
 
 @pytest.mark.parametrize(
@@ -32,5 +36,7 @@ def test_every_path_in_the_readme_exists(path):
 
 
 def test_every_experiment_is_in_the_table():
-    scripts = {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__", "common"}
+    experiments = ROOT / "experiments"
+    scripts = {path.stem for path in experiments.glob("*.py")} - {"__init__", "common"}
+    scripts |= {path.parent.name for path in experiments.glob("*/__main__.py")}
     assert scripts == set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))

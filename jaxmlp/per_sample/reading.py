@@ -193,10 +193,9 @@ def _stacked_first(blocks: tuple) -> Float[Array, "L m k"]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def read_all(J: Objective, wanted: tuple, microbatch: int | None, params, X, Y, max_norm):
-    """Return J and what each wanted instrument says; unchecked."""
+def read_all(J: Objective, wanted: tuple, size: int, params, X, Y, max_norm):
+    """Return J and what each wanted instrument says, `size` samples at a time; unchecked."""
     m = len(X)
-    size = m if microbatch is None else min(microbatch, m)
     blocks = "gradient_gram" if size < m else None  # pairs samples of different microbatches
     walked = tuple(name for name in wanted if name != blocks)
     tools = [instrument(name) for name in walked]

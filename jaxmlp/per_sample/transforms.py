@@ -194,8 +194,10 @@ def instruments(
 
     def read(params, X, Y):
         params, X, Y = check(J, params, X, Y)
-        _refuse_one_sample(names, X.shape[0])
-        value, results = read_all(J, names, microbatch_size, params, X, Y, max_norm)
+        m = X.shape[0]
+        _refuse_one_sample(names, m)
+        size = m if microbatch_size is None else min(microbatch_size, m)
+        value, results = read_all(J, names, size, params, X, Y, max_norm)
         return value, {
             _label(name): each_layer(params, result) if callable(name) else result
             for name, result in zip(names, results, strict=True)
