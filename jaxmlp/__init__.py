@@ -9,17 +9,30 @@ Every gradient is derived by hand, proven equal to `jax.grad`, and measurable at
     jaxmlp.trace(J)(params, X, Y)                                    every intermediate of it
     params, history = jaxmlp.fit(J, params, X, Y, optimizer=0.1, epochs=100)
     jaxmlp.gradient_flow(J)(params, X, Y)                            log10 magnitudes at any depth
+    jaxmlp.instruments(J, ("grad", "per_sample_norms"))(params, X, Y)  each sample's own gradient
     jaxmlp.depth_sweep(activations=..., depths=..., X=X, Y=Y)        the same for many networks
 
 Read activations, losses, mlp, objective, backprop in this order and you have read the lecture.
 """
 
-from jaxmlp import activations, datasets, initializers, losses, plotting
+from jaxmlp import activations, datasets, initializers, losses, per_sample, plotting
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import LayerTrace, grad, trace, value_and_grad
 from jaxmlp.flow import GradientFlow, gradient_flow
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective
+from jaxmlp.per_sample import (
+    GradientMoments,
+    NoiseScale,
+    clipped_grad,
+    gradient_gram,
+    gradient_moments,
+    instruments,
+    noise_scale,
+    per_sample_grads,
+    per_sample_norms,
+    per_sample_sq_norms,
+)
 from jaxmlp.storage import Layer, as_dict, from_dict, layers, stack, weight_mask
 from jaxmlp.sweep import SweepTable, depth_sweep
 from jaxmlp.train import History, Metrics, fit, train_step
@@ -29,23 +42,34 @@ __all__ = [
     "MLP",
     "Activation",
     "GradientFlow",
+    "GradientMoments",
     "History",
     "Layer",
     "LayerTrace",
     "Metrics",
+    "NoiseScale",
     "Objective",
     "SweepTable",
     "activations",
     "as_dict",
+    "clipped_grad",
     "datasets",
     "depth_sweep",
     "fit",
     "from_dict",
     "grad",
     "gradient_flow",
+    "gradient_gram",
+    "gradient_moments",
     "initializers",
+    "instruments",
     "layers",
     "losses",
+    "noise_scale",
+    "per_sample",
+    "per_sample_grads",
+    "per_sample_norms",
+    "per_sample_sq_norms",
     "plotting",
     "stack",
     "trace",

@@ -39,11 +39,13 @@ class Step(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """What one walk brings home: J, the output, the readings grouped like params, and dJ/dX."""
+    """What one walk brings home: J, the output, the readings and the saved `A[l-1]`, both grouped
+    like params, and each sample's own dJ/dX."""
 
     value: Float[Array, ""]
     A_L: Float[Array, "m K"]
     readings: tuple[Any, ...]
+    inputs: tuple[Any, ...]
     dX: Float[Array, "m d_0"]
 
 
@@ -72,7 +74,10 @@ def walk(J: Objective, params, X, Y, readout: Callable[[Step], Any], keep_Z: boo
         dA, reading = _backward(part, kept, dA, readout, dZ)
         readings.append(reading)
         dZ = None  # given at the output only
-    return Walk(value, A, _by_entry(params, parts, readings[::-1]), dA)
+    inputs = [kept.A_prev for kept in saved]
+    return Walk(
+        value, A, _by_entry(params, parts, readings[::-1]), _by_entry(params, parts, inputs), dA
+    )
 
 
 def output_derivatives(J: Objective, Z, A, Y):
@@ -143,10 +148,17 @@ def _by_entry(params, parts: list[Segment], readings: list) -> tuple:
     for part, reading in zip(parts, readings, strict=True):
         lone = is_stacked(params[part.entry]) and part.count is None
         entries[part.entry].append(jax.tree.map(lambda x: x[None], reading) if lone else reading)
-    return tuple(
-        group[0] if len(group) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *group)
-        for group in entries
-    )
+    return tuple(group[0] if len(group) == 1 else _joined(group) for group in entries)
+
+
+def _joined(group: list):
+    """One reading of the runs of a stacked entry."""
+    if len({str(jax.tree.map(lambda x: x.shape[1:], reading)) for reading in group}) > 1:
+        raise ValueError(
+            "a readout must return equal shapes for all layers of a stacked run, got "
+            + " and ".join(str(jax.tree.map(lambda x: x.shape[1:], r)) for r in group)
+        )
+    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *group)
 
 
 # --- the gradient ---------------------------------------------------------------------------------
@@ -154,12 +166,17 @@ def _by_entry(params, parts: list[Segment], readings: list) -> tuple:
 
 def gradient(step: Step, divisor: int) -> Layer:
     """Read the layer's gradient of the mean loss: `dW = A.T @ dZ / m`, `db = mean(dZ)`."""
-    W, b, slope = step.layer
-    total = jnp.promote_types(W.dtype, jnp.float32)  # half precision is summed in float32
-    dW = jnp.matmul(step.A_prev.T, step.dZ, preferred_element_type=total) / divisor
-    db = None if b is None else jnp.sum(step.dZ, axis=0, dtype=total) / divisor
-    ds = None if slope is None else jnp.sum(step.dslope, dtype=total) / divisor
-    return jax.tree.map(lambda x: x.astype(W.dtype), Layer(dW, db, ds))
+    total = summed(step.A_prev, step.dZ, step.dslope, step.layer)
+    return jax.tree.map(lambda x: (x / divisor).astype(step.dZ.dtype), total)
+
+
+def summed(A_prev, dZ, dslope, layer: Layer) -> Layer:
+    """Sum the samples' own gradients of one layer, half precision in float32."""
+    total = jnp.promote_types(dZ.dtype, jnp.float32)
+    dW = jnp.matmul(A_prev.T, dZ, preferred_element_type=total)
+    db = None if layer.b is None else jnp.sum(dZ, axis=0, dtype=total)
+    ds = None if layer.slope is None else jnp.sum(dslope, dtype=total)
+    return Layer(dW, db, ds)
 
 
 def grad(J: Objective, argnums: int | tuple[int, ...] = 0) -> Callable:
@@ -276,16 +293,18 @@ def trace(J: Objective) -> Callable:
 
     def hand_trace(params, X, Y):
         entries = _trace(J, *check(J, params, X, Y))
-        return [one for t, layer in zip(entries, params, strict=True) for one in _each(t, layer)]
+        return each_layer(params, entries)
 
     return hand_trace
 
 
-def _each(entry: LayerTrace, layer: Layer) -> list[LayerTrace]:
-    """Split the trace of a stacked entry into one for each layer."""
-    if not is_stacked(layer):
-        return [entry]
-    return [jax.tree.map(lambda x: x[i], entry) for i in range(count(layer))]  # noqa: B023
+def each_layer(params, entries: tuple) -> list:
+    """Split what is grouped like params into one for each of the layers 1..L."""
+    return [
+        entry if not is_stacked(layer) else jax.tree.map(lambda x: x[i], entry)  # noqa: B023
+        for layer, entry in zip(params, entries, strict=True)
+        for i in range(count(layer))
+    ]
 
 
 @functools.partial(jax.jit, static_argnums=0)

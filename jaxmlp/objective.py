@@ -106,6 +106,7 @@ def require_objective(J: Any) -> Objective:
     if not isinstance(J, Objective):
         raise TypeError(
             f"expected a jaxmlp.Objective, got {J!r}: the hand-written pass needs the network's "
-            "layers; make one with jaxmlp.Objective(mlp, loss)"
+            "layers; make one with jaxmlp.Objective(mlp, loss). For a dense layer of another JAX "
+            "model the README's recipe gets dZ with a zero probe added to Z and one jax.grad"
         )
     return J

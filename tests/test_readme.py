@@ -11,17 +11,21 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
-    return [text for name, text in fenced if name == language]
+EXAMPLES = re.findall(
+    r"^```python\n(.*?)^```\n\nprints\n\n```\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE
+)
 
 
-def test_the_example_prints_what_the_readme_says():
-    (example,) = blocks("python")
+@pytest.mark.parametrize(("example", "output"), EXAMPLES)
+def test_each_example_prints_what_the_readme_says(example, output):
     printed = subprocess.run(
         [sys.executable, "-c", example], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout
-    assert printed in blocks("")
+    assert printed == output
+
+
+def test_no_example_goes_untested():
+    assert len(EXAMPLES) == README.count("```python") > 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Figures: functions that draw on the axes they are given, and return them."""
 
+from jaxmlp.plotting.cost import cost_against_batch
 from jaxmlp.plotting.flow import (
     decades_lost,
     depth_sweep,
@@ -15,6 +16,7 @@ from jaxmlp.plotting.functions import (
     derivative_difference,
 )
 from jaxmlp.plotting.graph import network, path_sum
+from jaxmlp.plotting.samples import bands, images, norms_by_layer, precision_recall, through_epochs
 from jaxmlp.plotting.style import new_axes
 from jaxmlp.plotting.training import descents, learning_curves, weight_image
 from jaxmlp.plotting.vanishing import (
@@ -29,6 +31,8 @@ __all__ = [
     "accuracy_by_depth",
     "activation",
     "activation_panels",
+    "bands",
+    "cost_against_batch",
     "decades_lost",
     "decision_regions",
     "depth_sweep",
@@ -38,13 +42,17 @@ __all__ = [
     "descents",
     "float32_limits",
     "gradient_flow",
+    "images",
     "largest_activations",
     "largest_inputs",
     "learning_curves",
     "network",
     "new_axes",
+    "norms_by_layer",
     "path_sum",
+    "precision_recall",
     "relative_to_output",
+    "through_epochs",
     "unchanged_bits",
     "weight_image",
 ]

@@ -1,0 +1,68 @@
+"""What the parts of the benchmark share: options, data, and how rivals take turns."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from experiments import common
+
+SAMPLES = 256
+FEATURES, CLASSES = 64, 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(common.Options):
+    """Options of the benchmark."""
+
+    parts: tuple[Literal["gradient", "compile", "fit", "flow", "sweep", "per_sample"], ...] = (
+        "gradient", "compile", "fit", "flow", "sweep", "per_sample",
+    )  # fmt: skip
+    """what to measure"""
+    depths: tuple[int, ...] = (2, 10, 50, 200, 1000)
+    """numbers of hidden layers"""
+    widths: tuple[int, ...] = (32, 128, 512)
+    """units in every hidden layer"""
+    rounds: int = 21
+    """rounds of measurement, at least 15 for a table"""
+    activation: str = "tanh"
+    """hidden activation"""
+
+
+def in_turns(runs: Sequence[Callable], rounds: int) -> list[list[float]]:
+    """Seconds of each run in each round; short ones are repeated until a round takes 5 ms."""
+    import jax
+
+    repeats = []
+    for run in runs:
+        jax.block_until_ready(run())
+        begun = time.perf_counter()
+        jax.block_until_ready(run())
+        repeats.append(max(1, int(5e-3 / (time.perf_counter() - begun))))
+    repeat = max(repeats)
+    times: list[list[float]] = [[] for _ in runs]
+    for turn in range(rounds):
+        for i in range(len(runs)):
+            i = (i + turn) % len(runs)
+            begun = time.perf_counter()
+            for _ in range(repeat):
+                result = runs[i]()
+            jax.block_until_ready(result)
+            times[i].append((time.perf_counter() - begun) / repeat)
+            del result
+    return times
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median over the rounds of our time over theirs."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def data(config: Config):
+    """Normal inputs and random labels."""
+    import jax
+
+    key_X, key_Y = jax.random.split(jax.random.key(config.seed))
+    X = jax.random.normal(key_X, (SAMPLES, FEATURES))
+    return X, jax.random.randint(key_Y, (SAMPLES,), 0, CLASSES)

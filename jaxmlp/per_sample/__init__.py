@@ -1,0 +1,44 @@
+"""Per-sample instruments: every quantity of the samples' own gradients, read off one walk.
+
+Sample i's own gradient in layer l is `a_i (outer) dz_i`, with `a_i` a row of `A[l-1]` and `dz_i`
+one of `dZ[l]`; so nothing of shape (m, parameters) is formed for
+
+| quantity | formula (`+ 1` with a bias only) | shape |
+|---|---|---|
+| norm | `sqrt(|a_i|^2 + 1) |dz_i|` | `(m,)` |
+| second moment | `(A^2).T @ (dZ^2) / m` | `(d_in, d_out)` |
+| inner products | `(A A^T + 1) * (dZ dZ^T)` | `(m, m)` |
+| clipped mean | `A.T @ (w * dZ) / m` | `(d_in, d_out)` |
+
+`readouts` takes arrays, of a dense layer of any JAX model; `transforms` takes an Objective.
+"""
+
+from jaxmlp.per_sample.reading import GradientMoments, NoiseScale
+from jaxmlp.per_sample.readouts import grads, gram, moments, norms
+from jaxmlp.per_sample.transforms import (
+    clipped_grad,
+    gradient_gram,
+    gradient_moments,
+    instruments,
+    noise_scale,
+    per_sample_grads,
+    per_sample_norms,
+    per_sample_sq_norms,
+)
+
+__all__ = [
+    "GradientMoments",
+    "NoiseScale",
+    "clipped_grad",
+    "gradient_gram",
+    "gradient_moments",
+    "grads",
+    "gram",
+    "instruments",
+    "moments",
+    "noise_scale",
+    "norms",
+    "per_sample_grads",
+    "per_sample_norms",
+    "per_sample_sq_norms",
+]

@@ -1,0 +1,259 @@
+"""The transforms of an Objective: one for each per-sample quantity, and several on one walk."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxmlp import _checks, numerics
+from jaxmlp.backprop import check_hand, each_layer
+from jaxmlp.objective import Objective, check
+from jaxmlp.per_sample.reading import INSTRUMENTS, read_all
+
+
+def per_sample_grads(J: Objective, *, microbatch_size: int | None = None) -> Callable:
+    """Return the function for each sample's own gradient, `jax.vmap(jax.grad(J1), (None, 0, 0))`.
+
+    Args:
+      J: the objective; the gradient is that of each sample's own loss, with no 1/m.
+      microbatch_size: walk so many samples at a time, for batches whose activations do not fit;
+        the results are the same up to rounding.
+
+    Returns:
+      `f(params, X, Y)` -> the pytree of params with a leading m: `(m, d_in, d_out)`, and
+      `(m, n, d, d)` for a stack of n. Its mean over axis 0 is the gradient of the mean loss.
+
+    Raises:
+      ValueError, TypeError: as `Objective`; for a microbatch_size below 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxmlp
+      >>> J = jaxmlp.Objective(jaxmlp.MLP((2, 4, 3)), "cross_entropy")
+      >>> params = J.mlp.init(jax.random.key(0), "he")
+      >>> per_sample_grads(J)(params, jnp.ones((5, 2)), jnp.arange(5) % 3)[0].W.shape
+      (5, 2, 4)
+    """
+    return _one(J, "per_sample_grads", microbatch_size)
+
+
+def per_sample_norms(
+    J: Objective, *, total: bool = False, microbatch_size: int | None = None
+) -> Callable:
+    """Return the function for the norm of each sample's own gradient, layer by layer.
+
+    `sqrt(|a_i|^2 + 1) |dz_i|`, with PReLU's slope counted in; right wherever the gradient itself is
+    representable, because nothing is squared before it is scaled.
+
+    Args:
+      J, microbatch_size: as `per_sample_grads`.
+      total: the norm over all parameters instead, `(m,)`.
+
+    Returns:
+      `f(params, X, Y)` -> `(m, L)`, layer 1 first.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxmlp
+      >>> J = jaxmlp.Objective(jaxmlp.MLP((2, 4, 3)), "cross_entropy")
+      >>> params = J.mlp.init(jax.random.key(0), "he")
+      >>> per_sample_norms(J)(params, jnp.ones((5, 2)), jnp.arange(5) % 3).shape
+      (5, 2)
+    """
+    each = _one(J, "per_sample_norms", microbatch_size)
+    return (lambda params, X, Y: numerics.norm(each(params, X, Y), axis=1)) if total else each
+
+
+def per_sample_sq_norms(
+    J: Objective, *, total: bool = False, microbatch_size: int | None = None
+) -> Callable:
+    """Return the function for the square of `per_sample_norms`.
+
+    It underflows where the norm does not. Args, returns: as `per_sample_norms`.
+    """
+    each = per_sample_norms(J, total=total, microbatch_size=microbatch_size)
+    return lambda params, X, Y: each(params, X, Y) ** 2
+
+
+def gradient_moments(J: Objective, *, microbatch_size: int | None = None) -> Callable:
+    """Return the function for mean, second moment and variance over the samples' own gradients.
+
+    Args:
+      J, microbatch_size: as `per_sample_grads`.
+
+    Returns:
+      `f(params, X, Y)` -> `GradientMoments`. Squares of entries below 1e-19 are 0 in float32.
+
+    Raises:
+      ValueError: for a batch of 1, which has no variance.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxmlp
+      >>> J = jaxmlp.Objective(jaxmlp.MLP((2, 4, 3)), "cross_entropy")
+      >>> params = J.mlp.init(jax.random.key(0), "he")
+      >>> gradient_moments(J)(params, jnp.ones((5, 2)), jnp.arange(5) % 3).variance[1].W.shape
+      (4, 3)
+    """
+    return _one(J, "gradient_moments", microbatch_size)
+
+
+def noise_scale(J: Objective, *, microbatch_size: int | None = None) -> Callable:
+    """Return the function for the simple noise scale, `tr(cov) / |g|^2`.
+
+    About the batch size at which averaging over more samples ceases to pay. Both numbers are those
+    of the batch given; `|g|^2` still holds the batch's own noise, `tr(cov) / m` on average.
+
+    Args:
+      J, microbatch_size: as `per_sample_grads`.
+
+    Returns:
+      `f(params, X, Y)` -> `NoiseScale`.
+
+    Raises:
+      ValueError: for a batch of 1, which has no variance.
+
+    Source: S. McCandlish et al., "An empirical model of large-batch training", 2018, eq. 2.9.
+    """
+    return _one(J, "noise_scale", microbatch_size)
+
+
+def clipped_grad(J: Objective, max_norm: Any, *, microbatch_size: int | None = None) -> Callable:
+    """Return the function for the mean of the samples' own gradients, each clipped to `max_norm`.
+
+    `1/m sum_i g_i min(1, max_norm / |g_i|)`, the norm over all parameters; a zero gradient has
+    factor 1. The `g_i` are never formed: norms first, then `A.T @ (w * dZ) / m` for each layer. It
+    is what `optax.contrib.differentially_private_aggregate` computes before it adds noise; there
+    is no noise and no privacy accounting here.
+
+    Args:
+      J, microbatch_size: as `per_sample_grads`. For "sse" it is the sum, as its gradient is.
+      max_norm: above 0; inf for no clipping.
+
+    Returns:
+      `f(params, X, Y)` -> the pytree and dtype of params.
+
+    Source: J. Lee and D. Kifer, "Scaling up differentially private deep learning with fast
+    per-example gradient clipping", 2021.
+    """
+    return _one(J, "clipped_grad", microbatch_size, max_norm)
+
+
+def gradient_gram(J: Objective, *, microbatch_size: int | None = None) -> Callable:
+    """Return the function for the inner products of the samples' own gradients, layer by layer.
+
+    Args:
+      J: as `per_sample_grads`.
+      microbatch_size: walk so many samples at a time, each group once for every group.
+
+    Returns:
+      `f(params, X, Y)` -> `(L, m, m)`; the sum over layers is the empirical neural tangent kernel
+      of the losses. The diagonal is `per_sample_sq_norms`.
+    """
+    return _one(J, "gradient_gram", microbatch_size)
+
+
+def instruments(
+    J: Objective,
+    names: Sequence[str | Callable],
+    *,
+    max_norm: Any = None,
+    microbatch_size: int | None = None,
+) -> Callable:
+    """Return the function that reads several instruments off one walk.
+
+    Args:
+      J, microbatch_size: as `per_sample_grads`.
+      names: of "grad", "per_sample_grads", "per_sample_norms", "per_sample_sq_norms", "moments" or
+        "gradient_moments", "noise_scale", "clipped_grad", "gradient_gram"; and readouts of your
+        own, functions `(A, dZ, layer)` -> pytree of arrays, with `A (m, d_in)` the layer's input,
+        `dZ (m, d_out)` each sample's own derivative; these not with microbatch_size.
+      max_norm: for "clipped_grad".
+
+    Returns:
+      `f(params, X, Y)` -> `(J, dict)` by those names, a readout of your own by its `__name__`, as a
+      list of one reading for each of the layers 1..L.
+
+    Raises:
+      ValueError: for an unknown name (all are listed) or one given twice; for readings of unequal
+        shapes within a stacked run.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxmlp
+      >>> J = jaxmlp.Objective(jaxmlp.MLP((2, 4, 3)), "cross_entropy")
+      >>> params = J.mlp.init(jax.random.key(0), "he")
+      >>> def largest(A, dZ, layer):
+      ...     return jnp.abs(dZ).max()
+      >>> read = instruments(J, ("grad", "per_sample_norms", largest))
+      >>> value, out = read(params, jnp.ones((5, 2)), jnp.arange(5) % 3)
+      >>> out["per_sample_norms"].shape, len(out["largest"])
+      ((5, 2), 2)
+    """
+    check_hand(J)
+    names = _checked_names(names)
+    if microbatch_size is not None:
+        _checks.integer("microbatch_size", microbatch_size, at_least=1)
+        _refuse_own_readouts(names)
+    max_norm = _checked_max_norm(names, max_norm)
+
+    def read(params, X, Y):
+        params, X, Y = check(J, params, X, Y)
+        m = X.shape[0]
+        _refuse_one_sample(names, m)
+        size = m if microbatch_size is None else min(microbatch_size, m)
+        value, results = read_all(J, names, size, params, X, Y, max_norm)
+        return value, {
+            _label(name): each_layer(params, result) if callable(name) else result
+            for name, result in zip(names, results, strict=True)
+        }
+
+    return read
+
+
+def _one(J: Objective, name: str, microbatch_size: int | None, max_norm: Any = None) -> Callable:
+    read = instruments(J, (name,), max_norm=max_norm, microbatch_size=microbatch_size)
+    return lambda params, X, Y: read(params, X, Y)[1][name]
+
+
+def _label(name: str | Callable) -> str:
+    return name if isinstance(name, str) else getattr(name, "__name__", repr(name))
+
+
+def _checked_names(names: Any) -> tuple:
+    if isinstance(names, str) or callable(names) or not isinstance(names, Sequence):
+        raise TypeError(f"names must be a tuple of instruments, got {names!r}")
+    if not names:
+        raise ValueError(f"names holds no instrument; known: {', '.join(sorted(INSTRUMENTS))}")
+    for name in names:
+        if not callable(name) and not isinstance(name, str):
+            raise TypeError(f"an instrument is a name or a function (A, dZ, layer), got {name!r}")
+        if isinstance(name, str) and name not in INSTRUMENTS:
+            raise _checks.unknown_name("instrument", name, INSTRUMENTS)
+    labels = [_label(name) for name in names]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ValueError(f"each instrument must be named once, got {twice[0]!r} twice")
+    return tuple(names)
+
+
+def _refuse_own_readouts(names: tuple) -> None:
+    own = [_label(name) for name in names if callable(name)]
+    if own:
+        raise ValueError(
+            f"microbatch_size cannot be combined with a readout of your own ({own[0]}): how its "
+            "readings of several microbatches belong together is not known"
+        )
+
+
+def _refuse_one_sample(names: tuple, m: int) -> None:
+    spread = {"moments", "gradient_moments", "noise_scale"} & {n for n in names if n in INSTRUMENTS}
+    if m == 1 and spread:
+        raise ValueError(f"{min(spread)} needs at least 2 samples: one sample has no variance")
+
+
+def _checked_max_norm(names: tuple, max_norm: Any) -> Any:
+    if "clipped_grad" not in names:
+        if max_norm is not None:
+            raise ValueError("max_norm is for 'clipped_grad', which is not among the names")
+        return None
+    if max_norm is None:
+        raise ValueError("'clipped_grad' needs max_norm, the largest norm that is left as it is")
+    if _checks.is_concrete(max_norm) and float(max_norm) != math.inf:
+        _checks.positive_number("max_norm", max_norm)
+    return max_norm

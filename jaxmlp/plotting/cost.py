@@ -1,0 +1,46 @@
+"""What a quantity costs: time and memory against the batch size."""
+
+import numpy as np
+
+from jaxmlp.plotting.style import COLOURS, GREY, bare
+
+
+def cost_against_batch(rows, axes, *, memory_limit: float):
+    """Draw time over that of one plain gradient, and memory in GB, against the batch size.
+
+    Args:
+      rows: of "quantity", "batch", "time" (NaN where it was not run), "GB".
+      axes: two, for time and for memory.
+      memory_limit: GB, drawn as a line; a quantity needing more was not run.
+    """
+    quantities = list(dict.fromkeys(row["quantity"] for row in rows))
+    for quantity, colour in zip(quantities, COLOURS, strict=False):
+        own = [row for row in rows if row["quantity"] == quantity]
+        batch = [row["batch"] for row in own]
+        for ax, name in zip(axes, ("time", "GB"), strict=True):
+            ax.plot(batch, [row[name] for row in own], "o-", color=colour, label=quantity)
+    batches = sorted({row["batch"] for row in rows})
+    for ax in axes:
+        ax.set(xscale="log", yscale="log", xlabel="batch size")
+        ax.set_xticks(batches, [f"{batch:,}" for batch in batches])
+        ax.minorticks_off()
+        bare(ax)
+    axes[0].set(ylabel="time / plain gradient")
+    axes[1].set(ylabel="memory (GB)")
+    axes[1].axhline(memory_limit, color=GREY, ls="--", lw=1)
+    axes[1].text(batches[0], memory_limit, " half of the machine's memory", va="bottom", fontsize=8)
+    _mark_where_it_ends(rows, axes[0], memory_limit)
+    axes[1].legend(frameon=False, fontsize=8)
+    return axes
+
+
+def _mark_where_it_ends(rows, ax, limit: float):
+    """A line at the batch from which the costliest quantity no longer fits; memory is linear."""
+    costly = max(rows, key=lambda row: row["GB"])["quantity"]
+    own = sorted((row["batch"], row["GB"]) for row in rows if row["quantity"] == costly)
+    batch, memory = np.array(own).T
+    if memory[-1] > limit and len(own) > 1:
+        end = float(np.exp(np.interp(np.log(limit), np.log(memory), np.log(batch))))
+        ax.axvline(end, color=GREY, ls="--", lw=1)
+        ax.text(end, 0.5, f" {costly}\n no longer fits", transform=ax.get_xaxis_transform(),
+                fontsize=8)  # fmt: skip
