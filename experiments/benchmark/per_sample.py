@@ -47,7 +47,7 @@ def prices(config: Config, rivals: Callable, sizes: tuple[int, ...], m: int) -> 
         return []
     fits = {q: r.run for q, r in quantities.items() if r.needs <= machine_memory() / 2}
     matmuls = 6 * m * sum(a * b for a, b in itertools.pairwise(sizes))  # operations of a gradient
-    rounds = min(config.rounds, 15) if matmuls < 2e11 else 5
+    rounds = min(config.rounds, 15) if matmuls < 2e11 else 3
     times = dict(zip(fits, in_turns(list(fits.values()), rounds), strict=True))
     plain = quantities[PLAIN].memory
     return [

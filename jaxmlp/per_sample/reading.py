@@ -29,13 +29,15 @@ class Reading(NamedTuple):
 class Instrument(NamedTuple):
     """Say how a quantity is read.
 
-    read: at a layer of the walk. finish: `finish(J, params, m, reading)` makes the result of the
-    readings of all m samples. reweigh: turns the reading of one walk into another one, with the
-    inputs `A[l-1]` at hand.
+    read: at a layer of the walk. reweigh: turns the readings of one walk into others, with the
+    inputs `A[l-1]` at hand. at_layer: `at_layer(J, m, dtype, sums)` makes a layer's sums over all m
+    samples into what is wanted, entry by entry; while they are in the cache, where one walk serves.
+    finish: `finish(J, params, m, reading)` makes the result of all layers.
     """
 
     read: Callable[[Step], Reading]
     finish: Callable
+    at_layer: Callable = lambda J, m, dtype, sums: sums
     reweigh: Callable | None = None
 
 
@@ -103,9 +105,18 @@ def own_readout(fn: Callable) -> Instrument:
 # --- of all samples -------------------------------------------------------------------------------
 
 
-def _over(divide_by, params, sums) -> Any:
-    """Sums over samples, divided, in the pytree and dtype of params."""
-    return jax.tree.map(lambda p, s: (s / divide_by).astype(p.dtype), params, like(params, sums))
+def _mean_loss_gradient(J: Objective, m: int, dtype, sums: Layer) -> Layer:
+    return jax.tree.map(lambda s: (s / divisor(J, m)).astype(dtype), sums)
+
+
+def _gradient(J: Objective, params, m: int, reading: Reading) -> Any:
+    return like(params, reading.sums)
+
+
+def _moments(J: Objective, m: int, dtype, sums: tuple[Layer, Layer]) -> GradientMoments:
+    mean, second = (jax.tree.map(lambda s: s / m, each) for each in sums)
+    variance = jax.tree.map(lambda s, g: jnp.maximum((s - g**2) * (m / (m - 1)), 0), second, mean)
+    return jax.tree.map(lambda x: x.astype(dtype), GradientMoments(mean, second, variance))
 
 
 def _columns(params, norms: tuple) -> Float[Array, "m L"]:
@@ -113,9 +124,7 @@ def _columns(params, norms: tuple) -> Float[Array, "m L"]:
 
 
 def _finish_moments(J: Objective, params, m: int, reading: Reading) -> GradientMoments:
-    mean, second = (jax.tree.map(lambda x: x / m, sums) for sums in zip(*reading.sums, strict=True))
-    variance = jax.tree.map(lambda s, g: jnp.maximum((s - g**2) * (m / (m - 1)), 0), second, mean)
-    return GradientMoments(*(_over(1, params, x) for x in (mean, second, variance)))
+    return GradientMoments(*(like(params, each) for each in zip(*reading.sums, strict=True)))
 
 
 def _finish_noise(J: Objective, params, m: int, reading: Reading) -> NoiseScale:
@@ -151,8 +160,7 @@ def _clip(params, inputs: tuple, reading: tuple, max_norm) -> tuple:
 
 INSTRUMENTS = {
     "grad": Instrument(
-        lambda step: Reading(sums=_sum(step)),
-        lambda J, params, m, reading: _over(divisor(J, m), params, reading.sums),
+        lambda step: Reading(sums=_sum(step)), _gradient, at_layer=_mean_loss_gradient
     ),
     "per_sample_grads": Instrument(
         lambda step: Reading(samples=_grads(step)),
@@ -167,15 +175,18 @@ INSTRUMENTS = {
         lambda J, params, m, reading: _columns(params, reading.samples) ** 2,
     ),
     "gradient_moments": Instrument(
-        lambda step: Reading(sums=(_sum(step), _sum_of_squares(step))), _finish_moments
+        lambda step: Reading(sums=(_sum(step), _sum_of_squares(step))),
+        _finish_moments,
+        at_layer=_moments,
     ),
     "noise_scale": Instrument(
         lambda step: Reading(sums=_sum(step), samples=_norms(step)), _finish_noise
     ),
     "clipped_grad": Instrument(
         lambda step: Reading(samples=(_norms(step), step.dZ, step.dslope)),
-        lambda J, params, m, reading: _over(divisor(J, m), params, reading.sums),
-        _clip,
+        _gradient,
+        at_layer=_mean_loss_gradient,
+        reweigh=_clip,
     ),
     "gradient_gram": Instrument(
         lambda step: Reading(sums=_gram(step, step)),
@@ -199,15 +210,32 @@ def read_all(J: Objective, wanted: tuple, size: int, params, X, Y, max_norm):
     blocks = "gradient_gram" if size < m else None  # pairs samples of different microbatches
     walked = tuple(name for name in wanted if name != blocks)
     tools = [instrument(name) for name in walked]
-    one = functools.partial(_one_batch, J, tools, params, max_norm)
-    value, readings = one(X, Y) if size == m else _in_microbatches(one, size, X, Y)
-    results = {
-        name: tool.finish(J, params, m, reading)
-        for name, tool, reading in zip(walked, tools, readings, strict=True)
-    }
+    if size == m:
+        value, readings = _one_batch(J, [_whole(J, m, t) for t in tools], params, max_norm, X, Y)
+    else:
+        one = functools.partial(_one_batch, J, tools, params, max_norm)
+        value, readings = _in_microbatches(one, size, X, Y)
+    results = {}
+    for name, tool, (sums, samples) in zip(walked, tools, readings, strict=True):
+        if size < m or tool.reweigh is not None:
+            dtype = params[0].W.dtype
+            sums = tuple(tool.at_layer(J, m, dtype, each) for each in sums)
+        results[name] = tool.finish(J, params, m, Reading(sums, samples))
     if blocks in wanted:
         results[blocks] = _gram_in_blocks(J, size, params, X, Y)
     return value / divisor(J, m), [results[name] for name in wanted]
+
+
+def _whole(J: Objective, m: int, tool: Instrument) -> Instrument:
+    """The instrument that makes its sums at each layer into what is wanted there and then."""
+    if tool.reweigh is not None:
+        return tool
+
+    def read(step: Step) -> Reading:
+        sums, samples = tool.read(step)
+        return Reading(tool.at_layer(J, m, step.dZ.dtype, sums), samples)
+
+    return tool._replace(read=read)
 
 
 def instrument(name: str | Callable) -> Instrument:
