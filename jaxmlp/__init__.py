@@ -10,11 +10,12 @@ Every gradient is derived by hand, proven equal to `jax.grad`, and measurable at
     params, history = jaxmlp.fit(J, params, X, Y, optimizer=0.1, epochs=100)
     jaxmlp.gradient_flow(J)(params, X, Y)                            log10 magnitudes at any depth
     jaxmlp.depth_sweep(activations=..., depths=..., X=X, Y=Y)        the same for many networks
+    jaxmlp.meanfield.predict("tanh", 1.0, 0.0, depth=50, width=256)  what theory says of it
 
 Read activations, losses, mlp, objective, backprop in this order and you have read the lecture.
 """
 
-from jaxmlp import activations, datasets, initializers, losses, plotting
+from jaxmlp import activations, datasets, initializers, losses, meanfield, plotting
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import LayerTrace, grad, trace, value_and_grad
 from jaxmlp.flow import GradientFlow, gradient_flow
@@ -46,6 +47,7 @@ __all__ = [
     "initializers",
     "layers",
     "losses",
+    "meanfield",
     "plotting",
     "stack",
     "trace",

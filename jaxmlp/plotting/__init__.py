@@ -9,6 +9,7 @@ from jaxmlp.plotting.flow import (
     gradient_flow,
 )
 from jaxmlp.plotting.style import new_axes
+from jaxmlp.plotting.theory import phase_diagram, prediction_band
 
 __all__ = [
     "decades_lost",
@@ -18,4 +19,6 @@ __all__ = [
     "float32_limits",
     "gradient_flow",
     "new_axes",
+    "phase_diagram",
+    "prediction_band",
 ]
