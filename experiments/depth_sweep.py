@@ -235,10 +235,9 @@ def theory_figure(config: Config, compared: list[Compared], plt, plotting):
     for act, (above, below) in zip(acts, axes.T, strict=True):
         own = [c for c in compared if c.activation == act]
         for c, colour in zip(own, plotting.COLOURS, strict=False):
-            plotting.prediction_band(
-                c.predicted, above, measured=c.measured.mean(axis=0), color=colour, label=c.init
-            )
-            plotting.correlation(c.predicted, below, measured=c.correlation, color=colour)
+            measured = c.measured.mean(axis=0)
+            plotting.against_prediction(c.predicted, measured, above, color=colour, label=c.init)
+            plotting.correlations(c.predicted, c.correlation, below, color=colour)
         above.set_title(act, fontsize=10)
         for ax in (above, below):
             ax.label_outer()

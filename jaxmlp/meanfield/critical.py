@@ -85,8 +85,8 @@ def critical_point(
 def half_stable_point(activation: str | Activation) -> CriticalPoint | None:
     """Return the critical point with chi_1 = chi_par = 1 at q > 0; None where there is none.
 
-    There the length attracts from below only. GELU and swish have one. Roberts, Yaida & Hanin 2022,
-    section 5.3.3.
+    There the length attracts from one side only. GELU and swish have one. Roberts, Yaida & Hanin
+    2022, "The principles of deep learning theory", section 5.3.
 
     Example:
       >>> point = half_stable_point("gelu")

@@ -43,11 +43,21 @@ def elementwise(activation: str | Activation) -> Activation:
     return activation
 
 
-def moments(activation: Activation, q) -> Moments:
-    """Return the moments for every q from 0 to infinity; refuse what cannot be resolved.
+def moments(activation: str | Activation, q) -> Moments:
+    """Return the moments for every variance q from 0 to infinity.
 
     Below 1e-16 and above 1e16 they follow the power laws with which they end there.
+
+    Raises:
+      ValueError: for a negative q, softmax, or an activation that the panels do not resolve.
+
+    Example:
+      >>> moments("relu", 4.0).square
+      array(2.)
     """
+    activation = elementwise(activation)
+    if not (np.asarray(q) >= 0).all():
+        raise ValueError(f"q must be at least 0, got {q}")
     found = moments_or_nan(activation, q)
     bad = np.isnan(found.square)
     if bad.any():

@@ -89,11 +89,12 @@ def _stability(activation, sigma_w2, sigma_b2, q):
 
 def _iterated(activation, sigma_w2, sigma_b2, q0, roots):
     """Follow a length map that is not increasing; it may end in a cycle around a fixed point."""
-    q = q0
-    for _ in range(1000):
-        q = sigma_w2 * float(moments(activation, q).square) + sigma_b2
-    nearest = min(roots, key=lambda root: abs(root - q), default=0.0)
-    return nearest, "stable" if abs(q - nearest) <= 1e-6 * q else "oscillates"
+    path = [q0]
+    for _ in range(300):
+        path.append(sigma_w2 * float(moments(activation, path[-1]).square) + sigma_b2)
+    nearest = min(roots, key=lambda root: abs(root - path[-1]), default=0.0)
+    early, late = (abs(path[i] - nearest) for i in (150, 300))
+    return nearest, "stable" if late <= max(1e-9 * nearest, 0.9 * early) else "oscillates"
 
 
 def fixed_lengths(activation, sigma_w2, sigma_b2) -> list[float]:
@@ -101,11 +102,10 @@ def fixed_lengths(activation, sigma_w2, sigma_b2) -> list[float]:
     excess = _excess(activation, sigma_w2, sigma_b2)
     cell = functools.partial(_polynomial, activation, sigma_w2, sigma_b2)
     roots = roots_in_cells(excess, cell, NOISE)
-    size, sign = np.abs(excess), np.sign(excess)
-    for i in np.flatnonzero(size[1:-1] < 0.05) + 1:
-        lowest = size[i] <= min(size[i - 1], size[i + 1]) and size[i] > NOISE
-        if lowest and sign[i - 1] == sign[i] == sign[i + 1]:
-            roots += _near_touch(cell(i - 1)) + _near_touch(cell(i))
+    size = np.abs(excess)
+    near = (np.fmax(size[:-1], size[1:]) < 0.01) & (np.fmin(size[:-1], size[1:]) > NOISE)
+    for i in np.flatnonzero(near & (excess[:-1] * excess[1:] > 0)):
+        roots += _near_touch(cell(i))
     return [math.exp(t) for t in sorted(roots)]
 
 

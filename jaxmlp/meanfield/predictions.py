@@ -4,6 +4,7 @@ What a depth sweep measures for one input, the norm of dz[l] over that at the ou
 for wide networks (`E|dz[l]|^2 = chi_1(q[l]) E|dz[l+1]|^2`) and for networks of a given width.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -171,9 +172,10 @@ def _lengths(activation, w, b, q0):
 
 
 def _correlations(activation, w, b, q, q0, c0):
-    """c of each layer; `1 - c` is what is carried."""
-    e = [w[0] * q0 * (1 - c0) / q[0]]
+    """c of each layer; `1 - c` is what is carried, until it and q, or the map at q -> 0, settle."""
+    e, close = [w[0] * q0 * (1 - c0) / q[0]], functools.partial(math.isclose, rel_tol=1e-12)
     for l in range(1, len(q)):
-        same = l > 1 and w[l] == w[l - 1] and q[l] == q[l - 1] and e[-1] == e[-2]
-        e.append(e[-1] if same else decorrelation(activation, w[l], b, q[l - 1], e[-1]))
+        still = l > 1 and close(e[-1], e[-2]) and w[l] == w[l - 1]
+        still = still and (close(q[l - 1], q[l - 2]) or q[l - 2] < 1e-20)
+        e.append(e[-1] if still else decorrelation(activation, w[l], b, q[l - 1], e[-1]))
     return 1 - np.array(e)

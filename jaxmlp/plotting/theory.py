@@ -5,12 +5,6 @@ import numpy as np
 from jaxmlp.plotting.flow import LABELS
 from jaxmlp.plotting.style import GREY, bare, new_axes
 
-SCALES = {
-    "xi_q": "layers in which the length settles",
-    "xi_c": "layers in which the correlation settles",
-    "xi_grad": "layers in which squared gradients fall by e",
-}
-
 
 def phase_diagram(diagram, ax=None, *, scale="xi_c", levels=(3, 10, 30, 100)):
     """Draw chi_1 as colour over the plane of variances, chi_1 = 1 as a line, and depth scales.
@@ -21,23 +15,38 @@ def phase_diagram(diagram, ax=None, *, scale="xi_c", levels=(3, 10, 30, 100)):
       levels: the numbers of layers at which they are drawn.
     """
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator, NullLocator
 
     ax = new_axes(ax)
-    chi = np.ma.masked_where(~((diagram.chi_1 > 0) & (diagram.chi_1 < np.inf)), diagram.chi_1)
-    reach = max(1.01, chi.max(), 1 / chi.min()) if chi.count() else 1.01
+    chi = np.clip(diagram.chi_1, 1e-6, 1e6)
+    reach = max(1.01, chi.max(), 1 / chi.min())
     plane, norm = (diagram.sigma_w2, diagram.sigma_b2), LogNorm(1 / reach, reach)
     image = ax.pcolormesh(*plane, chi, cmap="PuOr_r", norm=norm, shading="nearest", rasterized=True)
-    ax.figure.colorbar(image, ax=ax, label="chi_1: squared gradient, layer by layer back")
-    if chi.count() and chi.min() < 1 < chi.max():
+    ticks = LogLocator(subs=(1.0, 2.0, 5.0))
+    bar = ax.figure.colorbar(image, ax=ax, label="chi_1", ticks=ticks, format="%g")
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    title = f"{diagram.activation}: gradients {'explode' if chi.min() > 1 else 'vanish'} everywhere"
+    if chi.min() < 1 < chi.max():
         ax.contour(*plane, chi, levels=[1], colors="black", linewidths=2)
-    ax.set(xlabel="sigma_w2, variance of the weights x fan_in", ylabel="sigma_b2, of the biases")
+        title = f"{diagram.activation}: gradients vanish left of chi_1 = 1, explode right of it"
     if scale is not None:
-        depth = np.minimum(np.ma.masked_invalid(np.abs(getattr(diagram, scale))), 1e6)
-        lines = ax.contour(*plane, depth, levels=levels, colors=GREY, linewidths=0.8)
-        ax.clabel(lines, fmt="%g", fontsize=8)
-    name = "" if scale is None else f"; grey: {SCALES[scale]}"
-    ax.set_title(f"{diagram.activation}: edge of chaos in black{name}", fontsize=10)
+        _depth_scales(diagram, ax, scale, np.array(levels))
+        title += f"\ngrey: {scale} in layers"
+    ax.set(xlabel="sigma_w2, weights", ylabel="sigma_b2, biases")
+    ax.set_title(title, fontsize=10)
     return ax
+
+
+def _depth_scales(diagram, ax, scale, levels):
+    """Draw lines of equal depth, as rates with a sign: smooth where depths are infinite."""
+    depth = np.ma.masked_invalid(getattr(diagram, scale))
+    rate = 1 / np.ma.masked_equal(depth, 0)
+    if scale == "xi_c":
+        rate = rate * np.sign(1 - diagram.chi_1)
+    rates = np.unique([-1 / levels, 1 / levels])
+    plane = diagram.sigma_w2, diagram.sigma_b2
+    lines = ax.contour(*plane, rate, levels=rates, colors=GREY, linewidths=0.8, linestyles="-")
+    ax.clabel(lines, fmt=lambda level: f"{abs(1 / level):.3g}", fontsize=8)
 
 
 def prediction_band(
