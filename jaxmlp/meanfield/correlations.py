@@ -54,7 +54,8 @@ def _of_weights(activation, sigma_w2, sigma_b2, q):
 def decorrelation_of_weights(activation, q, theta):
     """`1 - c'` without biases."""
     q = min(max(q, SMALLEST), LARGEST)
-    return half_difference(activation, q, theta) / float(moments(activation, q).square)
+    square = float(moments(activation, q).square)
+    return half_difference(activation, q, theta) / square if square else from_angle(theta)
 
 
 def settled_correlation(activation, sigma_w2, sigma_b2, q) -> tuple[float | None, float]:
@@ -86,7 +87,7 @@ def _slope_at_one(activation, q):
     """The slope of the correlation map at c = 1 without biases, `q E phi'^2 / E phi^2`."""
     q = min(max(q, SMALLEST), LARGEST)
     at = moments(activation, q)
-    return q * float(at.slope2) / float(at.square)
+    return q * float(at.slope2) / float(at.square) if at.square else 0.0
 
 
 def _crossing(e_next, low, high):

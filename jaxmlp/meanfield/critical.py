@@ -11,8 +11,7 @@ import numpy as np
 
 from jaxmlp import _checks, activations
 from jaxmlp.activations import Activation
-from jaxmlp.meanfield.fixed_points import fixed_point
-from jaxmlp.meanfield.integrals import elementwise, moments
+from jaxmlp.meanfield.integrals import elementwise, moments, unresolved
 from jaxmlp.meanfield.lengths import (
     EDGES,
     NOISE,
@@ -20,6 +19,7 @@ from jaxmlp.meanfield.lengths import (
     nonnegative,
     roots_in_cells,
     scan,
+    settled,
 )
 
 
@@ -79,6 +79,9 @@ def critical_point(
     if name == "q":
         return _at(activation, target)
     points = [*_limit(activation, name, target), *_along(activation, name, target)]
+    unknown = np.isnan(scan(activation).square)
+    if not points and unknown.any():
+        raise unresolved(activation, np.exp(EDGES[unknown][0]))
     return next((point for point in points if point.stability != "unstable"), (*points, None)[0])
 
 
@@ -104,14 +107,21 @@ def half_stable_point(activation: str | Activation) -> CriticalPoint | None:
 def _curve(activation, q):
     """sigma_w2, sigma_b2 and chi_par of the critical point with that length."""
     at = moments(activation, q)
-    return 1 / at.slope2, q - at.square / at.slope2, at.gain / at.slope2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 1 / at.slope2, q - at.square / at.slope2, at.gain / at.slope2
 
 
 def _every_length(activation):
     """Whether every length is critical at the same variances, as for ReLU."""
-    at = scan(activation)
-    off = at.square / at.slope2 / np.exp(EDGES) - 1
+    off = _curve_at_edges(activation)[1] / np.exp(EDGES)
     return bool(np.nanmax(np.abs(off)) <= NOISE)
+
+
+def _curve_at_edges(activation):
+    """sigma_w2 and sigma_b2 at the edges of the cells; NaN where unknown."""
+    at = scan(activation)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 1 / at.slope2, np.exp(EDGES) - at.square / at.slope2
 
 
 def _at(activation, q) -> CriticalPoint | None:
@@ -129,7 +139,7 @@ def _limit(activation, name, target) -> list[CriticalPoint]:
     """The critical point at q -> 0, which has no biases, or that of every q."""
     sigma_w2 = float(_curve(activation, 0.0)[0])
     asked = target == 0 if name == "sigma_b2" else abs(target / sigma_w2 - 1) <= NOISE
-    if not asked:
+    if not asked or math.isinf(sigma_w2):
         return []
     if _every_length(activation):
         return [CriticalPoint(sigma_w2, 0.0, None, 1.0, "scale-invariant")]
@@ -155,7 +165,8 @@ def _along(activation, name, target) -> list[CriticalPoint]:
 
 def _roots(activation, function) -> list[float]:
     """The q at which a function of the moments crosses 0."""
-    at_edges = function(*scan(activation), np.exp(EDGES))
+    with np.errstate(divide="ignore", invalid="ignore"):  # slopes of 0
+        at_edges = function(*scan(activation), np.exp(EDGES))
 
     def in_cell(i):
         return interpolated(lambda t: function(*moments(activation, np.exp(t)), np.exp(t)), i)
@@ -178,13 +189,16 @@ def criticality_table(acts: Any = None, sigma_b2: float = 0.05) -> list[dict[str
       >>> row["critical"].sigma_w2, row["critical_biased"], round(row["he"], 9)
       (2.0, None, 1.0)
     """
-    acts = [name for name in activations.names() if name != "softmax"] if acts is None else acts
+    if acts is None:  # every one once, though some have two names
+        acts = dict.fromkeys(activations.get(name) for name in activations.names())
+        acts = [activation for activation in acts if activation is not activations.softmax]
     return [_row(elementwise(activation), sigma_b2) for activation in acts]
 
 
 def _row(activation, sigma_b2):
     points = [critical_point(activation, sigma_b2=value) for value in (0.0, sigma_b2)]
-    factors = [math.sqrt(fixed_point(activation, w, 0.0).chi_1) for w in (1.0, 2.0)]
+    ends = {w: settled(activation, w, 0.0, 1.0)[0] for w in (1.0, 2.0)}
+    factors = [math.sqrt(w * moments(activation, q).slope2) for w, q in ends.items()]
     return {
         "activation": activation.name,
         "critical": points[0],
@@ -196,14 +210,10 @@ def _row(activation, sigma_b2):
 
 
 def _why_none(activation) -> str:
-    at = scan(activation)
-    if not (at.slope2 > 0).any():
+    if not (scan(activation).slope2 > 0).any():
         return "the derivative is 0 almost everywhere"
     if _every_length(activation):
         return "chi_1 = 1 leaves no room for biases: every length is fixed without them"
-    longest = (1 - at.square / at.slope2 / np.exp(EDGES)).max(
-        where=~np.isnan(at.square), initial=-1
-    )
-    if longest < 0:
+    if np.nanmax(_curve_at_edges(activation)[1]) < 0:
         return "with chi_1 = 1 every length grows"
     return "with chi_1 = 1 no length is fixed at these biases"

@@ -67,7 +67,7 @@ class Units(NamedTuple):
 
     log_square, log_slope2: ln E phi^2, ln E phi'^2. square_var, slope2_var, both: variances and
     covariance of `phi^2 / E phi^2` and `phi'^2 xi^2 / E phi'^2`, xi standard normal. pull: `E z phi
-    phi' / E phi^2`. fine_pull: regression of `z phi phi'` on phi^2. radial: `E z^2 phi'^2 / (K E
+    phi' / E phi^2`. regression: that of `z phi phi'` on phi^2. radial: `E z^2 phi'^2 / (K E
     phi'^2)`.
     """
 
@@ -77,7 +77,7 @@ class Units(NamedTuple):
     slope2_var: np.ndarray
     both: np.ndarray
     pull: np.ndarray
-    fine_pull: np.ndarray
+    regression: np.ndarray
     radial: np.ndarray
 
 
@@ -109,11 +109,12 @@ def _table(activation, low: int, high: int) -> Table:
         activation, np.exp(t), integrands, most_panels=128
     )
     var, root = f4 - f2**2, np.exp(t / 2)
-    fine = np.divide(root * (gf3d - gfd * f2), var, out=np.zeros_like(t), where=var > 1e-12 * f4)
+    covariance = root * (gf3d - gfd * f2)
+    regression = np.divide(covariance, var, out=np.zeros_like(t), where=var > 1e-12 * f4)
     with np.errstate(divide="ignore", invalid="ignore"):  # slopes below the range of float64
         units = Units(
             np.log(f2), np.log(d2), var / f2**2, 3 * d4 / d2**2 - 1, f2d2 / (f2 * d2) - 1,
-            root * gfd / f2, fine, g2d2 / d2,
+            root * gfd / f2, regression, g2d2 / d2,
         )  # fmt: skip
     return Table(low, units)
 
@@ -127,12 +128,13 @@ def _simulated(activation, sigma_w2, sigma_b2, q, widths):
     size = max(1, min(DRAWS, 2**21 // len(sigma_w2)))
     first = second = np.zeros(len(sigma_w2))
     centre, total = None, 0
-    while total < DRAWS:
-        with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        while total < DRAWS:
             log_T = _draw(table, sigma_w2, sigma_b2, q[0], widths, size, rng)
-        centre = log_T.mean(axis=1) if centre is None else centre
-        off = log_T - centre[:, None]
-        first, second, total = first + off.sum(axis=1), second + (off**2).sum(axis=1), total + size
+            centre = log_T.mean(axis=1) if centre is None else centre
+            off = log_T - centre[:, None]
+            first, second = first + off.sum(axis=1), second + (off**2).sum(axis=1)
+            total += size
     assert centre is not None
     if np.isnan(second).any():
         raise ValueError(
@@ -152,9 +154,7 @@ def _draw(table, sigma_w2, sigma_b2, q1, widths, size, rng):
         layers.append((x, *step))
         x = step[1]
     p, log_T = rng.standard_normal(size), [np.zeros(size)]
-    for (x, units, y, log_u), w, n in reversed(
-        list(zip(layers, sigma_w2[1:], widths, strict=True))
-    ):
+    for (x, units, y, log_u), w, n in zip(layers[::-1], sigma_w2[:0:-1], widths[::-1], strict=True):
         gained, p = _backward(x, units, y, log_u, p, math.log(w), log_b, n, rng)
         log_T.append(log_T[-1] + gained)
     return np.array(log_T[::-1])
@@ -187,7 +187,7 @@ def _backward(x, units: Units, y, log_u, p, log_w, log_b, n, rng):
     s = (1 + units.both) * np.exp(log_weights - y) / n
     gained = log_chi + log_u + np.log1p(np.maximum(s * (p**2 - 1), -0.9))
     mixed = units.pull * np.exp(log_weights - (x + y) / 2)
-    mixed += units.fine_pull * (np.exp((y - x) / 2) - np.exp(log_V - (x + y) / 2))
+    mixed += units.regression * (np.exp((y - x) / 2) - np.exp(log_V - (x + y) / 2))
     free = np.exp(log_chi) * units.radial - units.pull**2 * np.exp(2 * log_weights - x - log_V)
     new = mixed * p + np.sqrt(np.maximum(free, 0)) * rng.standard_normal(len(p))
     return gained, new * np.exp(-gained / 2)

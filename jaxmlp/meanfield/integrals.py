@@ -38,7 +38,7 @@ class Moments(NamedTuple):
 def elementwise(activation: str | Activation) -> Activation:
     """Return the activation; softmax mixes the units and has no place in the theory."""
     activation = activations.get(activation)
-    if activation.name == "softmax":
+    if activation is activations.softmax:
         raise ValueError("mean-field theory needs an elementwise activation, got softmax")
     return activation
 
@@ -52,8 +52,8 @@ def moments(activation: str | Activation, q) -> Moments:
       ValueError: for a negative q, softmax, or an activation that the panels do not resolve.
 
     Example:
-      >>> moments("relu", 4.0).square
-      array(2.)
+      >>> moments("relu", [1.0, 4.0]).square
+      array([0.5, 2. ])
     """
     activation = elementwise(activation)
     if not (np.asarray(q) >= 0).all():
@@ -61,12 +61,15 @@ def moments(activation: str | Activation, q) -> Moments:
     found = moments_or_nan(activation, q)
     bad = np.isnan(found.square)
     if bad.any():
-        raise ValueError(
-            f"the integrals of activation {activation.name!r} do not settle at a variance of "
-            f"{np.broadcast_to(q, bad.shape)[bad][0]:.3g}: name its kinks, or keep the variance "
-            "where it oscillates less"
-        )
+        raise unresolved(activation, np.asarray(q)[bad].flat[0])
     return found
+
+
+def unresolved(activation: Activation, q: float) -> ValueError:
+    return ValueError(
+        f"the integrals of activation {activation.name!r} do not settle at a variance of {q:.3g}: "
+        "name its kinks, or keep the variance where it oscillates less"
+    )
 
 
 def moments_or_nan(activation: Activation, q, most_panels: int = 4096) -> Moments:
@@ -179,10 +182,7 @@ def half_difference(activation: Activation, q: float, theta: float) -> float:
         if abs(new - old) <= (10 * AGREEMENT + 1e-15 / theta) * new:
             return new
         old = new
-    raise ValueError(
-        f"the correlation integrals of activation {activation.name!r} do not settle at a variance "
-        f"of {q:.3g}: name its kinks, or keep the variance where it oscillates less"
-    )
+    raise unresolved(activation, q)
 
 
 def _double_integral(activation, q, theta, num):
@@ -248,15 +248,19 @@ def values_and_slopes(activation: Activation, Z: np.ndarray) -> Sequence[np.ndar
 
 @functools.partial(jax.jit, static_argnums=0)
 def _values(activation: Activation, Z):
-    return (jnp.asarray(activation.fn(Z), Z.dtype),)
+    return (jnp.asarray(activation.fn(Z, *_slope(activation)), Z.dtype),)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _values_and_slopes(activation: Activation, Z):
-    A = jnp.asarray(activation.fn(Z), Z.dtype)
+    (A,) = _values(activation, Z)
     if activation.derivative is None:
-        return A, jax.vmap(jax.grad(lambda z: jnp.asarray(activation.fn(z), z.dtype)))(Z)
-    return A, jnp.asarray(activation.derivative(Z, A), Z.dtype)
+        return A, jax.vmap(jax.grad(lambda z: _values(activation, z)[0]))(Z)
+    return A, jnp.asarray(activation.derivative(Z, A, *_slope(activation)), Z.dtype)
+
+
+def _slope(activation: Activation) -> tuple[float, ...]:
+    return () if activation.slope is None else (activation.slope,)
 
 
 def _in_blocks(compiled, activation, Z) -> list[np.ndarray]:

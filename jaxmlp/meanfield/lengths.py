@@ -21,6 +21,7 @@ from jaxmlp.meanfield.integrals import (
     elementwise,
     moments,
     moments_or_nan,
+    unresolved,
 )
 
 STEP = 0.25  # of ln q, between the edges of the cells in which roots are sought
@@ -70,7 +71,7 @@ def settled(activation, sigma_w2, sigma_b2, q0) -> tuple[float, str]:
     low, high = sorted((math.log(q0), math.log(min(max(q, SMALLEST), LARGEST))))
     between = np.abs(EDGES - (low + high) / 2) <= (high - low) / 2 + STEP
     if np.isnan(excess[between]).any():
-        moments(activation, math.exp(float(EDGES[between & np.isnan(excess)][0])))  # refuses
+        raise unresolved(activation, math.exp(float(EDGES[between & np.isnan(excess)][0])))
     if (scan(activation).gain[between] < 0).any():
         return _iterated(activation, sigma_w2, sigma_b2, q0, roots)
     if math.isinf(q):

@@ -58,8 +58,9 @@ def predict(
     """Predict length, correlation and gradient norm at each layer of an MLP.
 
     For one input, or for each input by itself: an rms over a batch has another mean. The theory
-    takes the direction of dz[L] to be independent of the weights, which holds exactly with one
-    output and any loss, and with two under softmax and cross-entropy.
+    takes the direction of dz[L] to be independent of the weights. That holds exactly with one
+    output and any loss, and with two under softmax and cross-entropy; nearly with more classes; not
+    where many outputs meet a squared error with targets near 0, for then dz[L] is z[L].
 
     Finite width: exact for linear, ReLU, leaky ReLU and PReLU, with biases or without; else to
     leading order in 1/width, at any depth/width, from 10,000 simulated networks of three numbers
@@ -99,6 +100,8 @@ def predict(
     if width is None:
         return wide
     widths = [_checks.integer("width", n, at_least=1) for n in _for_each("width", width, depth)]
+    if not chi_1[:-1].any():  # step and sign: no gradient in any network
+        return wide._replace(mean=infinite, sd=np.zeros(depth + 1), low=infinite, high=infinite)
     mean, sd = np.array(finite_width.statistics(activation, w, b, q, widths)) / (2 * math.log(10))
     reach = 3 * sd / math.sqrt(num_nets)
     return wide._replace(mean=mean, sd=sd, low=mean - reach, high=mean + reach)

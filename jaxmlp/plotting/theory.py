@@ -50,7 +50,7 @@ def _depth_scales(diagram, ax, scale, levels):
 
 
 def prediction_band(
-    prediction, ax=None, *, x="layer", at_output=0.0, color=None, label="mean field"
+    prediction, ax=None, *, x="layer", at_output=0.0, color=None, label: str | None = "mean field"
 ):
     """Draw the predicted log10 of the per-sample dZ norm as a line, with its band over layers.
 
