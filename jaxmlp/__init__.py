@@ -11,11 +11,12 @@ Every gradient is derived by hand, proven equal to `jax.grad`, and measurable at
     jaxmlp.gradient_flow(J)(params, X, Y)                            log10 magnitudes at any depth
     jaxmlp.instruments(J, ("grad", "per_sample_norms"))(params, X, Y)  each sample's own gradient
     jaxmlp.depth_sweep(activations=..., depths=..., X=X, Y=Y)        the same for many networks
+    jaxmlp.meanfield.predict("tanh", 1.0, 0.0, depth=50, width=256)  what theory says of it
 
 Read activations, losses, mlp, objective, backprop in this order and you have read the lecture.
 """
 
-from jaxmlp import activations, datasets, initializers, losses, per_sample, plotting
+from jaxmlp import activations, datasets, initializers, losses, meanfield, per_sample, plotting
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import LayerTrace, grad, trace, value_and_grad
 from jaxmlp.flow import GradientFlow, gradient_flow
@@ -65,6 +66,7 @@ __all__ = [
     "instruments",
     "layers",
     "losses",
+    "meanfield",
     "noise_scale",
     "per_sample",
     "per_sample_grads",

@@ -1,5 +1,6 @@
 """Figures: functions that draw on the axes they are given, and return them."""
 
+from jaxmlp.plotting.comparison import against_prediction, correlations, measured_factors
 from jaxmlp.plotting.cost import cost_against_batch
 from jaxmlp.plotting.flow import (
     decades_lost,
@@ -17,7 +18,8 @@ from jaxmlp.plotting.functions import (
 )
 from jaxmlp.plotting.graph import network, path_sum
 from jaxmlp.plotting.samples import bands, images, norms_by_layer, precision_recall, through_epochs
-from jaxmlp.plotting.style import new_axes
+from jaxmlp.plotting.style import COLOURS, new_axes
+from jaxmlp.plotting.theory import phase_diagram, prediction_band
 from jaxmlp.plotting.training import descents, learning_curves, weight_image
 from jaxmlp.plotting.vanishing import (
     accuracy_by_depth,
@@ -28,10 +30,13 @@ from jaxmlp.plotting.vanishing import (
 )
 
 __all__ = [
+    "COLOURS",
     "accuracy_by_depth",
     "activation",
     "activation_panels",
+    "against_prediction",
     "bands",
+    "correlations",
     "cost_against_batch",
     "decades_lost",
     "decision_regions",
@@ -46,11 +51,14 @@ __all__ = [
     "largest_activations",
     "largest_inputs",
     "learning_curves",
+    "measured_factors",
     "network",
     "new_axes",
     "norms_by_layer",
     "path_sum",
+    "phase_diagram",
     "precision_recall",
+    "prediction_band",
     "relative_to_output",
     "through_epochs",
     "unchanged_bits",

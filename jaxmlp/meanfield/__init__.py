@@ -1,0 +1,46 @@
+"""Mean-field theory of wide networks: predictions for any activation, no network needed.
+
+`z[l] = W[l] phi(z[l-1]) + b[l]`, `W ~ N(0, sigma_w2 / fan_in)`, `b ~ N(0, sigma_b2)`.
+
+    fixed_point("tanh", 1.5, 0.05)               where length and correlation settle, how deep
+    critical_point("tanh", sigma_b2=0.05)        the variances at which gradients keep their size
+    half_stable_point("gelu")
+    criticality_table()                          the same for every activation
+    predict("tanh", 1.0, 0.0, depth=50, width=256, num_nets=20)     each layer, with a band
+    phase_diagram("tanh", sigma_w2_grid, sigma_b2_grid)
+
+Read integrals, lengths, correlations, fixed_points, critical, predictions, finite_width. It is host
+code in float64, whatever the caller's precision, accurate to 1e-10. step and sign have derivative 0
+almost everywhere: by the library's convention their chi_1 is 0.
+"""
+
+from jaxmlp.meanfield.correlations import correlation_map
+from jaxmlp.meanfield.critical import (
+    CriticalPoint,
+    critical_point,
+    criticality_table,
+    half_stable_point,
+)
+from jaxmlp.meanfield.diagram import PhaseDiagram, phase_diagram
+from jaxmlp.meanfield.fixed_points import FixedPoint, fixed_point
+from jaxmlp.meanfield.integrals import Moments, moments
+from jaxmlp.meanfield.lengths import length_map
+from jaxmlp.meanfield.predictions import Prediction, predict, variances
+
+__all__ = [
+    "CriticalPoint",
+    "FixedPoint",
+    "Moments",
+    "PhaseDiagram",
+    "Prediction",
+    "correlation_map",
+    "critical_point",
+    "criticality_table",
+    "fixed_point",
+    "half_stable_point",
+    "length_map",
+    "moments",
+    "phase_diagram",
+    "predict",
+    "variances",
+]

@@ -1,0 +1,152 @@
+"""The plane of weight and bias variances: order, chaos, and how deep a signal reaches."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.polynomial import Chebyshev
+from numpy.polynomial.chebyshev import chebfit, chebpts1, chebval
+
+from jaxmlp import _checks
+from jaxmlp.activations import Activation
+from jaxmlp.meanfield.correlations import (
+    WIDEST,
+    decorrelation_of_weights,
+    from_angle,
+    settled_correlation,
+)
+from jaxmlp.meanfield.fixed_points import depth_scale
+from jaxmlp.meanfield.integrals import jumps, moments
+from jaxmlp.meanfield.lengths import checked, roots_of, settled
+
+
+class PhaseDiagram(NamedTuple):
+    """Fixed points over a grid: arrays of shape (len(sigma_b2), len(sigma_w2)).
+
+    chi_1 below 1 is the ordered phase, where gradients vanish, above 1 the chaotic one, where they
+    explode. The other fields are those of `FixedPoint`, c NaN where that has None. Where c < 1 it
+    is accurate to 1e-8, and its slope chi_c to 1e-6.
+    """
+
+    activation: str
+    sigma_w2: np.ndarray
+    sigma_b2: np.ndarray
+    q: np.ndarray
+    chi_1: np.ndarray
+    chi_par: np.ndarray
+    c: np.ndarray
+    chi_c: np.ndarray
+    xi_q: np.ndarray
+    xi_c: np.ndarray
+    xi_grad: np.ndarray
+
+
+def phase_diagram(
+    activation: str | Activation,
+    sigma_w2_grid: Sequence[float] | np.ndarray,
+    sigma_b2_grid: Sequence[float] | np.ndarray,
+    q0: float = 1.0,
+) -> PhaseDiagram:
+    """Return chi_1 and the depth scales of every pair of variances.
+
+    Poole et al. 2016, "Exponential expressivity in deep neural networks through transient chaos",
+    figure 1; Schoenholz et al. 2017, "Deep information propagation", figures 1 and 2.
+
+    Args:
+      sigma_w2_grid, sigma_b2_grid: the variances, one after another.
+      q0: variance of the first layer's z.
+
+    Raises:
+      ValueError: as `fixed_point`.
+
+    Example:
+      >>> diagram = phase_diagram("tanh", [0.5, 3.0], [0.1, 0.2])
+      >>> diagram.chi_1 > 1
+      array([[False,  True],
+             [False,  True]])
+    """
+    q0 = _checks.positive_number("q0", q0)
+    rows = [[checked(activation, w, b) for w in sigma_w2_grid] for b in sigma_b2_grid]
+    if not rows or not rows[0]:
+        raise ValueError("phase_diagram needs at least one sigma_w2 and one sigma_b2")
+    act = rows[0][0][0]
+    w, b = np.moveaxis(np.array([[pair[1:] for pair in row] for row in rows]), -1, 0)
+    q = np.vectorize(lambda w, b: settled(act, w, b, q0)[0], otypes=[float])(w, b)
+    at = moments(act, q)
+    chi_1, chi_par = w * at.slope2, w * at.gain
+    with np.errstate(invalid="ignore"):  # q = 0 and inf
+        share = w * at.square / q
+    c, chi_c = _correlations(act, q, share, chi_1)
+    scale = np.vectorize(depth_scale, otypes=[float])
+    xi_q, xi_c, xi_grad = (scale(chi) for chi in (chi_par, chi_c, chi_1))
+    return PhaseDiagram(
+        act.name, w[0], b[:, 0], q, chi_1, chi_par, c, chi_c, xi_q, xi_c, xi_grad
+    )  # fmt: skip
+
+
+def _correlations(act, q, share, chi_1):
+    """c and chi_c: 1 and chi_1 in the ordered phase, from a table in the chaotic one.
+
+    share: of the weights in the variance q, the biases having the rest.
+    """
+    c, chi_c = np.ones_like(q), chi_1.copy()
+    for end in (0.0, math.inf):  # there the map depends on the activation alone
+        if (q == end).any():
+            settles, slope = settled_correlation(act, 1.0, 0.0, end)
+            c[q == end], chi_c[q == end] = np.nan if settles is None else settles, slope
+    inside = (q > 0) & np.isfinite(q)
+    chaotic = inside & ((chi_1 > 1 + 1e-10) | bool(jumps(act)))
+    if chaotic.any():
+        c[chaotic], chi_c[chaotic] = _below_one(act, q[chaotic], share[chaotic])
+    return c, chi_c
+
+
+def _below_one(act, q, share):
+    """c < 1 and chi_c for many fixed points."""
+    some = np.argsort(q)[:: max(1, len(q) // 8)]
+    for degree in (32, 48) if act.kinks else (24, 48):
+        table = _table(act, q.min(), q.max(), degree)
+        pairs = zip(q, share, strict=True)
+        theta, chi_c = np.array([_fixed(act, *pair, table) for pair in pairs]).T
+        e_next = [share[i] * decorrelation_of_weights(act, q[i], theta[i]) for i in some]
+        if np.allclose(e_next, from_angle(theta[some]), rtol=3e-9, atol=0):
+            return np.maximum(0, np.cos(theta)), chi_c
+    raise ValueError(f"the correlations of activation {act.name!r} vary too much over this grid")
+
+
+def _order(act):
+    """The power of the angle with which inputs part: 1 where phi jumps."""
+    return 1 if jumps(act) else 2
+
+
+def _table(act, low, high, degree):
+    """`(1 - c') / theta^order` without biases as a polynomial in theta, given q."""
+    centre, half = (math.log(high) + math.log(low)) / 2, (math.log(high) - math.log(low)) / 2 + 1e-9
+    x, y = chebpts1(degree // 3 + int(degree / 3 * half) + 1), chebpts1(degree + 1)
+    ratio = [
+        [
+            decorrelation_of_weights(act, q, theta) / theta ** _order(act)
+            for theta in WIDEST * (y + 1) / 2
+        ]
+        for q in np.exp(centre + half * x)
+    ]
+    over_q = chebfit(x, np.array(ratio), len(x) - 1)
+    coefficients = chebfit(y, over_q.T, degree).T
+
+    def at(q):
+        return Chebyshev(chebval((np.log(q) - centre) / half, coefficients), [0, WIDEST])
+
+    return at
+
+
+def _fixed(act, q, share, table) -> tuple[float, float]:
+    """The angle where `1 - c' = 1 - c`, and the slope of the correlation map there."""
+    order = _order(act)
+    ratio = share * table(q)
+    e_ratio = Chebyshev.interpolate(lambda x: from_angle(x) / x**order, 24, [0, WIDEST])
+    theta = max(roots_of(ratio - e_ratio), default=0.0)
+    if theta == 0:  # closer to c = 1 than can be told
+        return 0.0, 1.0
+    slope = order * theta ** (order - 1) * ratio(theta) + theta**order * ratio.deriv()(theta)
+    return theta, slope / np.sin(theta)

@@ -1,0 +1,177 @@
+"""How the length of z goes from layer to layer in wide networks, and where it settles.
+
+`z[l] = W[l] phi(z[l-1]) + b[l]`, `W ~ N(0, sigma_w2 / fan_in)`, `b ~ N(0, sigma_b2)`: at infinite
+width the units of z[l] are Gaussian with variance q[l], called the length. Its fixed points are
+roots of V(q)/q - 1 in ln q, bracketed on a table and found as roots of Chebyshev polynomials.
+"""
+
+import functools
+import itertools
+import math
+
+import numpy as np
+from numpy.polynomial import Chebyshev
+
+from jaxmlp import _checks
+from jaxmlp.activations import Activation
+from jaxmlp.meanfield.integrals import (
+    LARGEST,
+    SMALLEST,
+    Moments,
+    elementwise,
+    moments,
+    moments_or_nan,
+    unresolved,
+)
+
+STEP = 0.25  # of ln q, between the edges of the cells in which roots are sought
+EDGES = np.arange(math.ceil(math.log(SMALLEST) / STEP), math.log(LARGEST) / STEP) * STEP
+NOISE = 1e-12  # of integrals: below it a relative difference is no difference
+
+
+def length_map(activation: str | Activation, sigma_w2: float, sigma_b2: float, q) -> np.ndarray:
+    """Return the variance one layer on: `sigma_w2 E phi(z)^2 + sigma_b2`, `z ~ N(0, q)`.
+
+    Poole et al. 2016, "Exponential expressivity in deep neural networks through transient chaos".
+
+    Example:
+      >>> length_map("relu", 2.0, 0.1, [1.0, 4.0])
+      array([1.1, 4.1])
+    """
+    activation, sigma_w2, sigma_b2 = checked(activation, sigma_w2, sigma_b2)
+    return sigma_w2 * moments(activation, q).square + sigma_b2
+
+
+def checked(activation, sigma_w2, sigma_b2) -> tuple[Activation, float, float]:
+    """Refuse what is no activation or no variance."""
+    sigma_b2 = nonnegative("sigma_b2", sigma_b2)
+    if 0 < sigma_b2 < SMALLEST:
+        raise ValueError(f"sigma_b2 must be 0 or at least {SMALLEST}, got {sigma_b2}")
+    return elementwise(activation), _checks.positive_number("sigma_w2", sigma_w2), sigma_b2
+
+
+def nonnegative(name: str, value) -> float:
+    return 0.0 if value == 0 else _checks.positive_number(name, value)
+
+
+def settled(activation, sigma_w2, sigma_b2, q0) -> tuple[float, str]:
+    """Where iterating the length map from q0 ends, and how that point attracts."""
+    if not SMALLEST <= q0 <= LARGEST:
+        raise ValueError(f"q0 must lie between {SMALLEST} and {LARGEST}, got {q0}")
+    excess = _excess(activation, sigma_w2, sigma_b2)
+    here = _value(activation, sigma_w2, sigma_b2, math.log(q0))
+    if abs(here) <= NOISE:
+        flat = np.nanmax(np.abs(excess)) <= NOISE
+        return q0, "scale-invariant" if flat else _stability(activation, sigma_w2, sigma_b2, q0)
+    roots = fixed_lengths(activation, sigma_w2, sigma_b2)
+    if here > 0:
+        q = min((root for root in roots if root > q0), default=math.inf)
+    else:
+        q = max((root for root in roots if root < q0), default=0.0)
+    low, high = sorted((math.log(q0), math.log(min(max(q, SMALLEST), LARGEST))))
+    between = np.abs(EDGES - (low + high) / 2) <= (high - low) / 2 + STEP
+    if np.isnan(excess[between]).any():
+        raise unresolved(activation, math.exp(float(EDGES[between & np.isnan(excess)][0])))
+    if (scan(activation).gain[between] < 0).any():
+        return _iterated(activation, sigma_w2, sigma_b2, q0, roots)
+    if math.isinf(q):
+        return q, "diverges"
+    return q, "stable" if q == 0 else _stability(activation, sigma_w2, sigma_b2, q)
+
+
+def _stability(activation, sigma_w2, sigma_b2, q):
+    """By the slope of V/q - 1, or where that is 0 by its signs a little below q and above."""
+    t = math.log(q)
+    below, above = (_value(activation, sigma_w2, sigma_b2, t + d) for d in (-1e-3, 1e-3))
+    if below * above > 0 and abs(above - below) < 1e-7:
+        return "half-stable"
+    return "stable" if above < below else "unstable"
+
+
+def _iterated(activation, sigma_w2, sigma_b2, q0, roots):
+    """Follow a length map that is not increasing; it may end in a cycle around a fixed point."""
+    path = [q0]
+    for _ in range(300):
+        path.append(sigma_w2 * float(moments(activation, path[-1]).square) + sigma_b2)
+    nearest = min(roots, key=lambda root: abs(root - path[-1]), default=0.0)
+    early, late = (abs(path[i] - nearest) for i in (150, 300))
+    return nearest, "stable" if late <= max(1e-9 * nearest, 0.9 * early) else "oscillates"
+
+
+def fixed_lengths(activation, sigma_w2, sigma_b2) -> list[float]:
+    """All q > 0 with V(q) = q: where V/q - 1 changes its sign, or only touches 0."""
+    excess = _excess(activation, sigma_w2, sigma_b2)
+    cell = functools.partial(_polynomial, activation, sigma_w2, sigma_b2)
+    roots = roots_in_cells(excess, cell, NOISE)
+    size = np.abs(excess)
+    near = (np.fmax(size[:-1], size[1:]) < 0.01) & (np.fmin(size[:-1], size[1:]) > NOISE)
+    for i in np.flatnonzero(near & (excess[:-1] * excess[1:] > 0)):
+        roots += _near_touch(cell(i))
+    return [math.exp(t) for t in sorted(roots)]
+
+
+def roots_in_cells(at_edges, cell, noise) -> list[float]:
+    """All t where a function crosses 0, from its values at the edges and its polynomials between.
+
+    Values up to `noise` are no sign; where they are NaN nothing is sought.
+    """
+    known, roots = np.flatnonzero(np.abs(at_edges) > noise), []
+    for i, j in itertools.pairwise(known):
+        if at_edges[i] * at_edges[j] < 0:
+            between = [t for k in range(i, j) for t in roots_of(cell(k))]
+            roots += between[:1] or [float(EDGES[(i + j) // 2])]
+    return roots
+
+
+def _near_touch(excess: Chebyshev) -> list[float]:
+    """Roots of V/q - 1 in a cell with the same sign at both ends: two, one or none."""
+    for t in roots_of(excess.deriv()):
+        if abs(excess(t)) <= NOISE:
+            return [t]
+        if excess(t) * excess(excess.domain[0]) < 0:
+            return roots_of(excess)
+    return []
+
+
+def _excess(activation, sigma_w2, sigma_b2):
+    """V/q - 1 at the edges."""
+    return sigma_w2 * scan(activation).square / np.exp(EDGES) + sigma_b2 * np.exp(-EDGES) - 1
+
+
+def _value(activation, sigma_w2, sigma_b2, t):
+    """V/q - 1 at q = exp(t)."""
+    i = min(max(math.floor((t - EDGES[0]) / STEP), 0), len(EDGES) - 2)
+    return float(_polynomial(activation, sigma_w2, sigma_b2, i)(t))
+
+
+def _polynomial(activation, sigma_w2, sigma_b2, i) -> Chebyshev:
+    """V/q - 1 as a polynomial in t = ln q on the cell above edge i."""
+    ratio, inverse, one = _cell(activation, int(i))
+    return Chebyshev(sigma_w2 * ratio + sigma_b2 * inverse - one, [EDGES[i], EDGES[i] + STEP])
+
+
+@functools.lru_cache(maxsize=4096)
+def _cell(activation: Activation, i: int) -> list[np.ndarray]:
+    """The coefficients of E phi^2 / q, 1 / q and 1 in ln q on the cell above edge i."""
+    ratio = lambda t: moments(activation, np.exp(t)).square * np.exp(-t)  # noqa: E731
+    functions = (ratio, lambda t: np.exp(-t), np.ones_like)
+    return [interpolated(function, i).coef for function in functions]
+
+
+def interpolated(function, i: int) -> Chebyshev:
+    """A function of ln q on the cell above edge i, to about 1e-14."""
+    return Chebyshev.interpolate(function, 14, [EDGES[i], EDGES[i] + STEP])
+
+
+def roots_of(polynomial: Chebyshev) -> list[float]:
+    """The real roots in the polynomial's own interval, ascending."""
+    low, high = polynomial.domain
+    found = polynomial.roots()
+    real = np.real(found[np.abs(np.imag(found)) <= 1e-9])
+    return sorted(float(t) for t in real if low - 1e-9 <= t <= high + 1e-9)
+
+
+@functools.lru_cache(maxsize=64)
+def scan(activation: Activation) -> Moments:
+    """The moments at the edges, NaN where they are not resolved with little work."""
+    return moments_or_nan(activation, np.exp(EDGES), most_panels=128)

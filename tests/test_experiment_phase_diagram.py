@@ -1,0 +1,47 @@
+"""What the phase diagram and the depth sweep say of theory is what was measured."""
+
+import math
+
+import numpy as np
+import pytest
+
+from experiments import depth_sweep, phase_diagram
+
+
+def test_measured_factors_lie_beside_the_theory_for_linear_layers():
+    config = phase_diagram.Config(activation="linear", dots=2, depth=10, width=64, num_nets=4)
+    rows = phase_diagram.measure(config)
+    assert len(rows) == 4
+    for row in rows:
+        assert row["predicted"] == pytest.approx(row["sigma_w2"])  # chi_1 of a linear layer
+        # spread of log |dz|^2 over 5 layers of 64 and 4 networks, 4 standard errors; per layer
+        noise = math.sqrt(5 * 2 / 64 / 4) / 5
+        assert abs(math.log(row["measured"] / row["predicted"])) < 4 * noise
+
+
+def test_the_table_has_the_closed_forms_and_a_reason_where_there_is_no_point():
+    rows = {row["activation"]: row for row in phase_diagram.criticality()}
+    at_0, at_05 = "critical at sigma_b2 = 0", "at 0.05"
+    assert rows["relu"][at_0] == "sigma_w2 2.0000, q any, scale-invariant"
+    assert rows["erf"][at_0].startswith(f"sigma_w2 {math.pi / 4:.4f}")
+    assert "sigma_w2" not in rows["relu"][at_05]
+    assert "grows" in rows["softplus"][at_0]
+    assert rows["relu"]["he"] == pytest.approx(1)
+    assert rows["relu"]["lecun"] == pytest.approx(math.sqrt(1 / 2))
+    assert "swish" not in rows
+
+
+def test_the_depth_sweep_compares_measured_means_with_predictions():
+    config = depth_sweep.Config(
+        activations=("relu",), inits=("he", "orthogonal"), width=32, theory_depth=6, theory_nets=8
+    )
+    (compared,) = depth_sweep.against_theory(config)  # the theory does not know "orthogonal"
+    assert compared.init == "he"
+    assert compared.measured.shape == (8, 7)
+    mean, sd = compared.measured[:, 0].mean(), compared.predicted.sd[0]
+    row = depth_sweep.theory_row(compared)
+    assert row["z"] == pytest.approx((mean - compared.predicted.mean[0]) / (sd / math.sqrt(8)))
+    assert row["largest |z|"] < 4
+    # sd of log10 |dz| over 6 ReLU layers, leading order: sqrt(5 depth / width) / (2 ln 10)
+    assert sd == pytest.approx(math.sqrt(5 * 6 / 32) / (2 * math.log(10)), rel=0.1)
+    assert np.abs(compared.predicted.correlation - compared.correlation)[:-1].max() < 0.2
