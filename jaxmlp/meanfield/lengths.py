@@ -103,9 +103,7 @@ def fixed_lengths(activation, sigma_w2, sigma_b2) -> list[float]:
     excess = _excess(activation, sigma_w2, sigma_b2)
     cell = functools.partial(_polynomial, activation, sigma_w2, sigma_b2)
     roots = roots_in_cells(excess, cell, NOISE)
-    size = np.abs(excess)
-    near = (np.fmax(size[:-1], size[1:]) < 0.01) & (np.fmin(size[:-1], size[1:]) > NOISE)
-    for i in np.flatnonzero(near & (excess[:-1] * excess[1:] > 0)):
+    for i in np.flatnonzero(_may_touch(excess)):
         roots += _near_touch(cell(i))
     return [math.exp(t) for t in sorted(roots)]
 
@@ -121,6 +119,15 @@ def roots_in_cells(at_edges, cell, noise) -> list[float]:
             between = [t for k in range(i, j) for t in roots_of(cell(k))]
             roots += between[:1] or [float(EDGES[(i + j) // 2])]
     return roots
+
+
+def _may_touch(excess):
+    """The cells with small values of one sign that do not follow a power law, as near q = 0."""
+    size, same = np.abs(excess), excess[:-1] * excess[1:] > NOISE**2
+    less, more = np.fmin(size[:-1], size[1:]), np.fmax(size[:-1], size[1:])
+    small = same & (more < 0.01)
+    bent = np.pad(~same | (more > 2 * less), 1)
+    return small & (bent[:-2] | bent[1:-1] | bent[2:])
 
 
 def _near_touch(excess: Chebyshev) -> list[float]:
