@@ -8,6 +8,7 @@ Every gradient is derived by hand, proven equal to `jax.grad`, and measurable at
     value, grads = jaxmlp.value_and_grad(J)(params, X, Y)            backpropagation by hand
     jaxmlp.trace(J)(params, X, Y)                                    every intermediate of it
     params, history = jaxmlp.fit(J, params, X, Y, optimizer=0.1, epochs=100)
+    jaxmlp.check_grads(candidate, J, params, X, Y)                   is my gradient right?
     jaxmlp.gradient_flow(J)(params, X, Y)                            log10 magnitudes at any depth
     jaxmlp.depth_sweep(activations=..., depths=..., X=X, Y=Y)        the same for many networks
 
@@ -18,6 +19,7 @@ from jaxmlp import activations, datasets, initializers, losses, plotting
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import LayerTrace, grad, trace, value_and_grad
 from jaxmlp.flow import GradientFlow, gradient_flow
+from jaxmlp.gradcheck import Certificate, Diagnosis, check_grads
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective
 from jaxmlp.storage import Layer, as_dict, from_dict, layers, stack, weight_mask
@@ -28,6 +30,8 @@ __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "Activation",
+    "Certificate",
+    "Diagnosis",
     "GradientFlow",
     "History",
     "Layer",
@@ -37,6 +41,7 @@ __all__ = [
     "SweepTable",
     "activations",
     "as_dict",
+    "check_grads",
     "datasets",
     "depth_sweep",
     "fit",

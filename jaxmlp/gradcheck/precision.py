@@ -1,0 +1,107 @@
+"""What one dtype can tell: how far right numbers may be off in it, and where it cannot decide."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+
+from jaxmlp.gradcheck.certificate import RIGHT, Row
+from jaxmlp.gradcheck.compare import flushed, numbers
+from jaxmlp.gradcheck.naming import Arrays, eps_of
+from jaxmlp.gradcheck.references import FLOAT64
+from jaxmlp.gradcheck.tape import Tape, backward, conventions
+from jaxmlp.gradcheck.truth import Truth
+
+SAFETY = 16.0
+VAGUE = 1e-2  # a tolerance that decides nothing
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Precision:
+    """One truth as one dtype sees it. rtol: the caller's tolerance, None for that of rounding."""
+
+    truth: Truth
+    dtype: np.dtype
+    rtol: float | None
+
+    @functools.cached_property
+    def errors(self) -> dict[str, float]:
+        return self.truth.errors(self.dtype)
+
+    @property
+    def eps(self) -> float:
+        return eps_of(self.dtype)
+
+    def tolerance(self, name: str) -> float:
+        """Of an array of the gradient, or "J"."""
+        if self.rtol is not None:
+            return self.rtol
+        return SAFETY * max(self.truth.floor(self.dtype), self.errors[name])
+
+    def step_tolerance(self, name: str) -> float:
+        """Of a step, as dZ2, of an Objective."""
+        assert self.truth.rounding is not None
+        growth = self.truth.rounding.relative[name] * self.eps
+        return self.rtol or SAFETY * max(self.truth.floor(self.dtype), growth)
+
+    def decides(self, name: str) -> bool:
+        """Whether the dtype reaches down to the array's size and is not lost in cancellation."""
+        right = self.truth.right.gradient[name]
+        if not np.isfinite(right).all():
+            return False
+        if self.dtype == self.truth.right.dtype != FLOAT64:
+            return True  # there is nothing better
+        limits, largest = jax.numpy.finfo(self.dtype), np.abs(right).max(initial=0)
+        smallest = 10 * float(limits.tiny) / self.eps if self.dtype != FLOAT64 else 0.0
+        error = SAFETY * self.errors[name]
+        clear = error <= max(VAGUE, 64 * self.truth.floor(self.dtype))
+        in_range = largest == 0 or largest >= smallest
+        return bool(in_range and np.isfinite(error) and (clear or self.rtol is not None))
+
+    @functools.cached_property
+    def tapes(self) -> list[Tape]:
+        """Those with the other derivatives at kinks; none where no unit sits at one."""
+        truth = self.truth
+        if truth.tape is None or truth.rounding is None:
+            return []
+        with jax.enable_x64(True):
+            return conventions(truth.J, truth.tape, truth.rounding.Z, self.eps)
+
+    @functools.cached_property
+    def variants(self) -> list[Arrays]:
+        """The gradients and steps of those tapes."""
+        return [backward(tape) for tape in self.tapes]
+
+    def compared(self, row: Row, given: np.ndarray, right, tolerance: float, scale=1.0) -> Row:
+        """Return the row with numbers and verdict; at kinks every side's derivative is right."""
+        row = row._replace(dtype=str(self.dtype))
+        if given.shape != right.shape:
+            return row._replace(verdict=f"wrong shape {given.shape}, not {right.shape}")
+        row = row._replace(tolerance=tolerance, numbers=numbers(given, right, self.eps))
+        if not np.isfinite(given.astype(np.float64)).all():
+            return row._replace(verdict="not finite")
+        options = [right, *self._also(row.name, scale)]
+        kinks = [arrays[row.name] * scale for arrays in self.variants if row.name in arrays]
+        slack = tolerance * np.abs(right).max(initial=0)
+        at_kinks = np.any([np.abs(other - right) > slack for other in [right, *kinks]], axis=0)
+        row = row._replace(at_kinks=int(at_kinks.sum()))
+        options += kinks
+        for reference in options:
+            found = numbers(given, reference, self.eps)
+            if found.difference <= tolerance:
+                return row._replace(verdict=RIGHT, numbers=found)
+        lowest, highest = np.min(options, axis=0) - slack, np.max(options, axis=0) + slack
+        inside = (flushed(given) >= lowest) & (flushed(given) <= highest)
+        if not (at_kinks.any() and inside.all()):
+            return row._replace(verdict="wrong")
+        apart = np.where(at_kinks, right, flushed(given))
+        return row._replace(verdict=RIGHT, numbers=numbers(apart, right, self.eps))
+
+    def _also(self, name: str, scale: float) -> list[np.ndarray]:
+        """What is right as well, where targets sum to 1 up to rounding only."""
+        return [arrays[name] * scale for arrays in self._by_sum if name in arrays]
+
+    @functools.cached_property
+    def _by_sum(self) -> list[Arrays]:
+        return [backward(self.truth.by_sum)] if self.truth.by_sum else []
