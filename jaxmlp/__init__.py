@@ -15,7 +15,7 @@ Every gradient is derived by hand, proven equal to `jax.grad`, and measurable at
 Read activations, losses, mlp, objective, backprop in this order and you have read the lecture.
 """
 
-from jaxmlp import activations, datasets, initializers, losses, plotting
+from jaxmlp import activations, datasets, initializers, losses, plotting, testing
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import LayerTrace, grad, trace, value_and_grad
 from jaxmlp.flow import GradientFlow, gradient_flow
@@ -53,6 +53,7 @@ __all__ = [
     "losses",
     "plotting",
     "stack",
+    "testing",
     "trace",
     "train_step",
     "value_and_grad",

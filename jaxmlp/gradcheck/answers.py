@@ -74,6 +74,12 @@ def _array(name: str, leaf: Any, notes: list[str]) -> np.ndarray | None:
     return array
 
 
+def number(x: Any) -> np.ndarray | None:
+    """A value as a float64 scalar, or None for anything else."""
+    array = _array("J", x, [])
+    return array.astype(np.float64).reshape(()) if array is not None and array.size == 1 else None
+
+
 # --- forms ----------------------------------------------------------------------------------------
 
 
@@ -136,7 +142,9 @@ def _sorted_out(arrays: Arrays, right: Arrays, notes: list[str], layered: bool):
         own = name.removeprefix("d")
         if name in known_steps:
             steps[name] = array
-        elif own in right and not (own == name and f"d{own}" in arrays):
+        elif own in right and own == name and f"d{own}" in arrays:
+            notes.append(f"{name} was not read: d{own} is its gradient")
+        elif own in right:
             gradient[own] = array
         else:
             notes.append(f"{name} was not read: the network has no such gradient or step")

@@ -4,10 +4,10 @@ import dataclasses
 import html
 import platform
 from collections.abc import Iterator
+from importlib import metadata
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from jaxmlp.gradcheck.compare import Numbers
 from jaxmlp.gradcheck.diagnosis import Diagnosis
@@ -83,7 +83,8 @@ class Certificate:
         wrong = [row for row in self.rows if row.verdict not in (RIGHT, UNDECIDED)]
         if not wrong:
             return None
-        return max(row.layer for row in wrong) if wrong[-1].layer else wrong[-1].name
+        numbers = [row.layer for row in wrong if row.layer is not None]
+        return max(numbers) if numbers else wrong[-1].name
 
     @property
     def first_wrong_step(self) -> str | None:
@@ -116,10 +117,9 @@ def environment() -> dict:
     device = jax.devices()[0]
     return {
         "device": f"{device.platform} ({device.device_kind})",
-        "matmul_precision": str(jax.config.jax_default_matmul_precision or "default"),
+        "matmul_precision": str(jax.config.values["jax_default_matmul_precision"] or "default"),
         "versions": (
-            ("jax", jax.__version__),
-            ("numpy", np.__version__),
+            *((name, metadata.version(name)) for name in ("jax", "jaxlib", "numpy")),
             ("python", platform.python_version()),
         ),
     }
@@ -156,18 +156,24 @@ def _headline(c: Certificate) -> str:
         return "The gradient is right."
     if c.disputes:
         return "Nothing can be certified."
+    if isinstance(c.first_wrong, str):
+        wrong = [row.name for row in c.rows if row.verdict not in (RIGHT, UNDECIDED)]
+        return f"The gradient is wrong: {', '.join(wrong)}."
     if c.first_wrong is not None:
-        where = c.first_wrong if isinstance(c.first_wrong, str) else f"layer {c.first_wrong}"
         step = f", step {c.first_wrong_step}" if c.steps and c.first_wrong_step else ""
-        return f"The gradient is wrong, from {where}{step} on (walking back from the output)."
+        return f"The gradient is wrong, from layer {c.first_wrong}{step} on, walking back."
     if c.value is not None and c.value.verdict != RIGHT:
         return "The gradient is right, but the value is not."
     return "The gradient could not be decided everywhere."
 
 
 def _all_rows(c: Certificate) -> list[Row]:
+    """Every row under the name that it has in E3; with steps, in the order of the computation."""
     value = [] if c.value is None else [c.value]
-    return [*value, *c.steps, *c.rows]
+    rows = [row if row.layer is None else row._replace(name=f"d{row.name}") for row in c.rows]
+    if c.steps:
+        rows = sorted([*c.steps, *rows], key=lambda row: order(row.name))
+    return [*value, *rows]
 
 
 def _shown(c: Certificate) -> list[Row]:
@@ -201,10 +207,27 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _findings(c: Certificate) -> Iterator[str]:
     yield from (f"dispute: {dispute}" for dispute in c.disputes)
-    if len(c.diagnoses) > 1:
+    names = list(dict.fromkeys(diagnosis.mistake for diagnosis in c.diagnoses))
+    if len(names) > 1:
         yield "Each of these gives the same numbers:"
-    yield from (str(diagnosis) for diagnosis in c.diagnoses)
+    for name in names:
+        yield _alternatives([d for d in c.diagnoses if d.mistake == name])
     yield from (f"note: {note}" for note in c.notes)
+
+
+def _alternatives(diagnoses: list[Diagnosis]) -> str:
+    """One mistake and the places where it gives the same numbers."""
+    places = ", or in ".join(f"{_places(d.layers)} ({_some(d.steps)})" for d in diagnoses)
+    return f"{diagnoses[0].mistake} in {places}: {diagnoses[0].mend}"
+
+
+def _places(layers: tuple[int, ...]) -> str:
+    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {_some(layers)}"
+
+
+def _some(things: tuple) -> str:
+    shown = things if len(things) <= 8 else (*things[:3], "...", things[-1])
+    return ", ".join(map(str, shown))
 
 
 def _footer(c: Certificate) -> str:

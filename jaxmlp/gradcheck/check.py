@@ -63,10 +63,7 @@ def check_grads(
         here = Examination(candidate, establish(J, args, reference), rtol)
         certificate = here.certificate()
         if here.truth.trusted and any(row.verdict == UNDECIDED for row in certificate.rows):
-            moved = (jax.tree.map(_moved, args[0]), *args[1:])
-            there = Examination(candidate, establish(J, moved, reference), rtol)
-            if not _is_recorded(here, there):
-                return _settled(certificate, there.certificate())
+            return _settled(certificate, _elsewhere(here, reference))
         return certificate
 
 
@@ -81,24 +78,34 @@ def _moved(leaf: Any):
     return jax.numpy.asarray(moved) if isinstance(leaf, jax.Array) else moved
 
 
-def _is_recorded(here: Examination, there: Examination) -> bool:
-    """Whether the candidate gives the same numbers whatever the parameters."""
-    one, other = here.answer.gradient, there.answer.gradient
-    return all(name in other and np.array_equal(one[name], other[name]) for name in one)
+def _elsewhere(here: Examination, reference: Callable | None) -> Examination | None:
+    """The same candidate at moved parameters; None where it or J has no answer there."""
+    truth = here.truth
+    args = (jax.tree.map(_moved, truth.args[0]), *truth.args[1:])
+    try:
+        there = Examination(here.candidate, establish(truth.J, args, reference), here.rtol)
+        one, other = here.answer.gradient, there.answer.gradient
+    except Exception:  # outside of the domain of J, or of the candidate
+        return None
+    recorded = all(name in other and np.array_equal(one[name], other[name]) for name in one)
+    return None if recorded else there
 
 
-def _settled(here: Certificate, there: Certificate) -> Certificate:
-    """The certificate with its undecided rows as they came out at other parameters."""
-    nearby = {row.name: row for row in there.rows}
+def _settled(certificate: Certificate, there: Examination | None) -> Certificate:
+    """The certificate with its undecided rows as they came out at the other parameters."""
+    if there is None:
+        return certificate
+    other = there.certificate()
+    nearby = {row.name: row for row in other.rows}
     rows, settled = [], []
-    for row in here.rows:
+    for row in certificate.rows:
         if row.verdict == UNDECIDED and _agrees(row) and nearby[row.name].verdict != UNDECIDED:
             row = row._replace(verdict=nearby[row.name].verdict)
             settled.append(row.name)
         rows.append(row)
     if not settled:
-        return here
-    notes = [note for note in here.notes if not note.startswith("undecided")]
+        return certificate
+    notes = [note for note in certificate.notes if not note.startswith("undecided")]
     notes.append(
         f"{listed(settled)}: lost in cancellation here, so compared at other parameters as well, "
         "half as large with noise"
@@ -107,9 +114,9 @@ def _settled(here: Certificate, there: Certificate) -> Certificate:
     notes += [f"undecided: {listed(left)}"] if left else []
     wrong = any(row.verdict not in (RIGHT, UNDECIDED) for row in rows)
     return dataclasses.replace(
-        here,
+        certificate,
         rows=tuple(rows),
-        diagnoses=there.diagnoses if wrong and not here.diagnoses else here.diagnoses,
+        diagnoses=other.diagnoses if wrong else (),
         notes=tuple(notes),
     )
 

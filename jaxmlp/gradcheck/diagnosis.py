@@ -25,14 +25,11 @@ class Diagnosis(NamedTuple):
     mend: str
     steps: tuple[str, ...] = ()
 
-    def __str__(self):
-        numbers = ", ".join(map(str, self.layers))
-        where = f"layer {numbers}" if len(self.layers) == 1 else f"layers {numbers}"
-        return f"{self.mistake} in {where} ({', '.join(self.steps)}): {self.mend}"
-
 
 def diagnose(tape: Tape, given: Arrays, matches: Matches) -> tuple[Diagnosis, ...]:
     """Return every mistake that, made in one layer or in several, gives the candidate's numbers.
+
+    Those made in the fewest steps come first.
 
     Args:
       given: the candidate's gradient by name, in any shapes.
@@ -48,7 +45,7 @@ def diagnose(tape: Tape, given: Arrays, matches: Matches) -> tuple[Diagnosis, ..
     # a mistake too small to be told in its own layer may still show in the one below
     search = Search(tape, given, matches, right, min(wrong[0] + 1, len(right)))
     found = [d for mistake in TABLE for d in (*search.arrays(mistake), *search.walks(mistake))]
-    return tuple(dict.fromkeys(found))
+    return tuple(sorted(dict.fromkeys(found), key=lambda d: len(d.steps)))
 
 
 class State(NamedTuple):

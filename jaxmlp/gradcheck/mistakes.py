@@ -216,13 +216,14 @@ def _diagonal_jacobian(site: Site):
 TABLE: tuple[Mistake, ...] = (
     _factor(
         "sum_not_mean",
-        "J is the mean over the samples: divide by m, dW{l} = A{below}.T @ dZ{l} / m and "
-        "db{l} = mean over the samples of dZ{l}",
+        "too large by the number of samples: J is their mean, so divide by m, "
+        "dW{l} = A{below}.T @ dZ{l} / m and db{l} = mean over the samples of dZ{l}",
         lambda m, K: (m,),
     ),
     _factor(
         "mean_twice",
-        "the mean over the samples is taken twice: divide by m once, in dZ or in dW and db",
+        "too small by the number of samples: divide by m once, in dZ or in dW and db (and not at "
+        "all where J is a sum)",
         lambda m, K: (1 / m,),
     ),
     _factor(

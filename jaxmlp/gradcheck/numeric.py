@@ -7,6 +7,7 @@ derivative that is small beside J itself.
 """
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -78,8 +79,10 @@ def complex_step(line: Line) -> Seen:
     try:
         params, *rest = _complex(line.J, line.args)
         moved = line.array + 1j * COMPLEX_STEP * line.direction
-        value = complex(_value(line.J, replaced(params, line.name, moved), *rest))
-    except (TypeError, ValueError, NotImplementedError):  # an operation without a complex form
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a cast to real numbers only warns
+            value = complex(_value(line.J, replaced(params, line.name, moved), *rest))
+    except Exception:  # whatever J makes of complex numbers
         return Seen(0.0, np.inf, "")
     derivative = value.imag / COMPLEX_STEP
     if not np.isfinite(derivative) or abs(value.imag) < 1e-300:

@@ -46,18 +46,34 @@ class Precision:
         return self.rtol or SAFETY * max(self.truth.floor(self.dtype), growth)
 
     def decides(self, name: str) -> bool:
-        """Whether the dtype reaches down to the array's size and is not lost in cancellation."""
-        right = self.truth.right.gradient[name]
-        if not np.isfinite(right).all():
-            return False
-        if self.dtype == self.truth.right.dtype != FLOAT64:
-            return True  # there is nothing better
-        limits, largest = jax.numpy.finfo(self.dtype), np.abs(right).max(initial=0)
-        smallest = 10 * float(limits.tiny) / self.eps if self.dtype != FLOAT64 else 0.0
+        """Whether a difference within the tolerance says that the array is right."""
         error = SAFETY * self.errors[name]
-        clear = error <= max(VAGUE, 64 * self.truth.floor(self.dtype))
-        in_range = largest == 0 or largest >= smallest
-        return bool(in_range and np.isfinite(error) and (clear or self.rtol is not None))
+        clear = error <= min(max(VAGUE, 128 * self.truth.floor(self.dtype)), 0.3)
+        return self.reaches(name) and (clear or self._is_last or self.rtol is not None)
+
+    def reaches(self, name: str) -> bool:
+        """Whether a difference beyond the tolerance says that it is wrong."""
+        right = self.truth.right.gradient[name]
+        if self._is_last or not np.isfinite(right).all():
+            return self._is_last
+        largest = np.abs(right).max(initial=0)
+        in_range = largest == 0 or largest >= self._smallest
+        return bool(in_range and np.isfinite(self.errors[name]))
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether there is nothing better, because J does not run in float64."""
+        return self.dtype == self.truth.right.dtype != FLOAT64
+
+    @property
+    def _smallest(self) -> float:
+        """The largest entry that an array needs: 1e-30 in float32, for what underflows on the way
+        is lost to those below; float16 has little range and keeps its subnormals."""
+        if self.dtype == FLOAT64:
+            return 0.0
+        limits = jax.numpy.finfo(self.dtype)
+        lost = limits.smallest_subnormal if self.dtype == np.float16 else limits.tiny
+        return 10 * float(lost) / self.eps
 
     @functools.cached_property
     def tapes(self) -> list[Tape]:

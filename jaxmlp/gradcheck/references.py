@@ -26,6 +26,11 @@ class Reference(NamedTuple):
     gradient: Arrays
     dtype: np.dtype
 
+    @property
+    def arrays(self) -> Arrays:
+        """The gradient and, as "J", the value."""
+        return self.gradient | {"J": np.asarray(self.value)}
+
 
 def autodiff(J: Callable, args: tuple, dtype) -> Reference:
     """Return J and `jax.grad(J)` at args, computed in dtype, by name."""
@@ -118,8 +123,7 @@ def errors_of_autodiff(J: Callable, args: tuple, dtype, truth: Reference) -> dic
     The value's own stands under "J". inf where it could not be computed.
     """
     own = autodiff(J, args, dtype)
-    found = {name: relative(own.gradient[name], truth.gradient[name]) for name in truth.gradient}
-    found["J"] = relative(np.asarray(own.value), np.asarray(truth.value))
+    found = {name: relative(own.arrays[name], array) for name, array in truth.arrays.items()}
     return {name: error if error == error else np.inf for name, error in found.items()}
 
 
@@ -132,28 +136,24 @@ def errors_nearby(J: Callable, args: tuple, dtype, truth: Reference, draws: int 
     coarse = np.dtype(np.float32) if dtype == FLOAT64 else np.dtype(dtype)
     unknown = 64 * eps_of(dtype) if dtype == FLOAT64 else np.inf
     scale, rng = eps_of(dtype) / eps_of(coarse), np.random.default_rng(0)
-    largest = dict.fromkeys([*truth.gradient, "J"], 0.0)
+    largest = dict.fromkeys(truth.arrays, 0.0)
     for _ in range(draws):
         near = (jax.tree.map(lambda x: _moved(x, coarse, rng), args[0]), *cast(args[1:], coarse))
         exact, own = autodiff(J, near, FLOAT64), autodiff(J, near, coarse)
-        pairs = {n: (own.gradient[n], exact.gradient[n], truth.gradient[n]) for n in exact.gradient}
-        pairs["J"] = tuple(np.asarray(x.value) for x in (own, exact, truth))
-        for name, (mine, right, size) in pairs.items():
-            error = relative(size + (mine - right), size) * scale
+        for name, size in truth.arrays.items():
+            error = relative(size + (own.arrays[name] - exact.arrays[name]), size) * scale
             largest[name] = max(largest[name], error if np.isfinite(error) else unknown)
     return largest
 
 
 def errors_of_moving(J: Callable, args: tuple, own: Reference, draws: int = 3):
     """Return by name what a few last bits of the parameters change, where float64 cannot run."""
-    rng, largest = np.random.default_rng(0), dict.fromkeys([*own.gradient, "J"], 0.0)
+    rng, largest = np.random.default_rng(0), dict.fromkeys(own.arrays, 0.0)
     for _ in range(draws):
         near = (jax.tree.map(lambda x: _moved(x, own.dtype, rng), args[0]), *args[1:])
         moved = autodiff(J, near, own.dtype)
-        pairs = {name: (moved.gradient[name], own.gradient[name]) for name in own.gradient}
-        pairs["J"] = np.asarray(moved.value), np.asarray(own.value)
-        for name, pair in pairs.items():
-            largest[name] = max(largest[name], relative(*pair))
+        for name, array in own.arrays.items():
+            largest[name] = max(largest[name], relative(moved.arrays[name], array))
     return largest
 
 

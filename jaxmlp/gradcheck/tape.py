@@ -16,9 +16,17 @@ import numpy as np
 from jaxmlp import activations, losses
 from jaxmlp.gradcheck.compare import relative
 from jaxmlp.objective import Objective, divisor
-from jaxmlp.storage import Layer, slopes
+from jaxmlp.storage import Layer
 
 Leaves = dict[str, np.ndarray]  # {"W1": ..., "b1": ..., "dZ2": ...}
+
+
+class Weights(NamedTuple):
+    """One layer's parameters in NumPy."""
+
+    W: np.ndarray
+    b: np.ndarray | None
+    slope: np.ndarray | None
 
 
 class Record(NamedTuple):
@@ -29,7 +37,7 @@ class Record(NamedTuple):
     A: np.ndarray
     slope_Z: Any
     slope_A: Any
-    layer: Layer
+    layer: Weights
 
 
 class Tape(NamedTuple):
@@ -54,11 +62,17 @@ class Noise(NamedTuple):
     def on(self, x, scale):
         return x + self.size * self.rng.standard_normal(np.shape(x)) * scale
 
+    def on_sum(self, x, A, dZ):
+        return self.on(x, np.reshape(_sum_size(A, dZ), x.shape))
+
 
 class Quiet(NamedTuple):
     """No noise."""
 
     def on(self, x, scale):
+        return x
+
+    def on_sum(self, x, A, dZ):
         return x
 
 
@@ -70,7 +84,9 @@ def forward(J: Objective, layers: Sequence[Layer], X, Y, noise: Any = None) -> T
     noise = noise or Quiet()
     records, A = [], np.asarray(X, np.float64)
     for act, layer in zip(J.mlp.activations, layers, strict=True):
-        records.append(_record(act, Layer(*map(_float64, layer)), A, noise))
+        W, b, slope = (None if x is None else np.asarray(x, np.float64) for x in layer)
+        assert W is not None
+        records.append(_record(act, Weights(W, b, slope), A, noise))
         A = records[-1].A
     rows = np.asarray(losses.as_rows(J.loss, jnp.asarray(Y), A.shape[1], jnp.float64))
     n = divisor(J, len(A))
@@ -79,11 +95,7 @@ def forward(J: Objective, layers: Sequence[Layer], X, Y, noise: Any = None) -> T
     return Tape(records, dA, dZ, rows, n, float(np.sum(each) / n), float(np.sum(terms) / n))
 
 
-def _float64(leaf):
-    return None if leaf is None else np.asarray(leaf, np.float64)
-
-
-def _record(act, layer: Layer, A_prev, noise) -> Record:
+def _record(act, layer: Weights, A_prev, noise) -> Record:
     Z = A_prev @ layer.W if layer.b is None else A_prev @ layer.W + layer.b
     Z = noise.on(Z, _term_size(A_prev, layer.W))
     A, slope_Z, slope_A = elementwise(act, layer, Z)
@@ -99,10 +111,24 @@ def _term_size(A, W):
     return np.outer(rows, columns) / np.sqrt(len(W))
 
 
-def elementwise(act, layer: Layer, Z):
+def _sum_size(A, dZ, blocks: int = 16):
+    """How the sum over samples `A.T @ dZ` rounds when they are added one after the other.
+
+    Every addition rounds the sum so far, which is larger than the whole where classes come in turn.
+    """
+    parts = zip(np.array_split(A, blocks), np.array_split(dZ, blocks), strict=True)
+    so_far = np.cumsum([a.T @ dz for a, dz in parts], axis=0)
+    return _term_size(A.T, dZ) + np.sqrt(len(A) * np.mean(so_far**2, axis=0)) / 2
+
+
+def elementwise(act, layer: Weights, Z):
     """Return `A, act'(Z), act'(A)` by autodiff of act.fn; the last two are None for softmax."""
-    out = _elementwise(act, Z, *slopes(layer))
+    out = _elementwise(act, Z, *_slope(layer))
     return tuple(None if x is None else np.asarray(x) for x in out)
+
+
+def _slope(layer: Weights) -> tuple:
+    return () if layer.slope is None else (layer.slope,)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -120,7 +146,7 @@ def _with_derivative(act, Z, slope):
 
 def _output(J: Objective, last: Record, Y, noise):
     """Each sample's loss, dA[L] and dZ[L]; with noise as the naive formulas round."""
-    each, dA, dZ = map(np.asarray, _output_derivatives(J, last.Z, last.A, Y, last.layer))
+    each, dA, dZ = map(np.asarray, _output_derivatives(J, last.Z, last.A, Y, *_slope(last.layer)))
     if isinstance(noise, Quiet):
         return each, dA, dZ
     if losses.collapses(J.loss, J.mlp.output):
@@ -130,9 +156,9 @@ def _output(J: Objective, last: Record, Y, noise):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _output_derivatives(J: Objective, Z, A, Y, layer: Layer):
+def _output_derivatives(J: Objective, Z, A, Y, *slope):
     def of_samples(Z):
-        return J.loss.value(Z, J.mlp.output.fn(Z, *slopes(layer)), Y)
+        return J.loss.value(Z, J.mlp.output.fn(Z, *slope), Y)
 
     each, pull = jax.vjp(of_samples, Z)
     return each, J.loss.dA(A, Y), pull(jnp.ones_like(each))[0]
@@ -153,10 +179,10 @@ def leaves(tape: Tape, number: int, dA, dZ, noise: Any = None) -> Leaves:
     """Return the gradient of layer `number`: `{"W2": dW, "b2": db, "slope2": dslope}`."""
     record, noise = tape.records[number - 1], noise or Quiet()
     A, b, slope = record.A_prev, record.layer.b, record.layer.slope
-    found = {f"W{number}": noise.on(A.T @ dZ, _term_size(A.T, dZ)) / tape.divisor}
+    found = {f"W{number}": noise.on_sum(A.T @ dZ, A, dZ) / tape.divisor}
     if b is not None:
-        size = np.sqrt(np.sum(dZ * dZ, axis=0))
-        found[f"b{number}"] = noise.on(np.sum(dZ, axis=0), size) / tape.divisor
+        ones = np.ones((len(dZ), 1))
+        found[f"b{number}"] = noise.on_sum(np.sum(dZ, axis=0), ones, dZ) / tape.divisor
     if slope is not None:
         terms = dA * np.minimum(record.Z, 0)
         total = noise.on(np.sum(terms), np.sqrt(np.sum(terms * terms)))

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,7 +28,7 @@ class Truth:
     derivative is `A sum(Y) - Y`.
     """
 
-    J: Callable
+    J: Any
     plain: Callable
     args: tuple
     right: Reference
@@ -60,7 +61,7 @@ class Truth:
     def errors(self, dtype) -> dict[str, float]:
         """What rounding in dtype does to each array, relative; inf where dtype cannot tell."""
         dtype = max((np.dtype(dtype), self.narrow), key=eps_of)
-        names = [*self.right.gradient, "J"]
+        names = list(self.right.arrays)
         if self.right.dtype != FLOAT64:
             return references.errors_of_moving(self.plain, self.args, self.right)
         try:
@@ -175,7 +176,7 @@ class Sight:
 
 def sights(truth: Truth, names: list[str], directions: int) -> dict[str, list[Sight]]:
     """Return for each array the derivatives along some directions that could be seen."""
-    if truth.right.dtype != FLOAT64:
+    if truth.narrow != FLOAT64:
         return {name: [] for name in names}
     with jax.enable_x64(True):
         lines = {name: numeric.lines(truth.J, truth.args, name, directions) for name in names}
