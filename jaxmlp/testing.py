@@ -12,9 +12,9 @@ import numpy as np
 
 from jaxmlp._checks import integer
 from jaxmlp.gradcheck import Certificate, check_grads
-from jaxmlp.initializers import gaussian
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective
+from jaxmlp.storage import Layer, stack
 
 __all__ = [
     "Problem",
@@ -143,16 +143,22 @@ def standard_problems(seed: int = 0) -> list[Problem]:
 
 
 def _problem(seed: int, name: str, sizes: tuple, options: dict, loss: str, m: int) -> Problem:
-    J = Objective(MLP(sizes, **options), loss)
-    key_params, key_X, key_Y = jax.random.split(jax.random.key(seed), 3)
-    params = J.mlp.init(key_params, gaussian(1.5, 0.1 if J.mlp.use_bias else 0.0))
-    X = jax.random.normal(key_X, (m, sizes[0]))
-    Y = jax.random.normal(key_Y, (m, sizes[-1]))
+    J, rng = Objective(MLP(sizes, **options), loss), np.random.default_rng(seed)
+    draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)  # noqa: E731
+    layers = [
+        Layer(
+            draw(a, b) * (1.5 / a) ** 0.5,
+            draw(b) / 3 if J.mlp.use_bias else None,
+            None if act.slope is None else jnp.asarray(act.slope, jnp.float32),
+        )
+        for a, b, act in zip(sizes, sizes[1:], J.mlp.activations, strict=False)
+    ]
+    X, Y = draw(m, sizes[0]), draw(m, sizes[-1])
     if loss == "cross_entropy":
         Y = jnp.argmax(Y, axis=1)
     elif loss == "binary_cross_entropy":
         Y = (Y > 0).astype(X.dtype)
-    return Problem(name, J, params, X, Y)
+    return Problem(name, J, stack(layers, J.mlp), X, Y)
 
 
 def assert_transform_matches(

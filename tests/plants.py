@@ -6,6 +6,7 @@ The pass shares no code with jaxmlp: activations, losses and steps are written o
 """
 
 import collections
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -116,6 +117,7 @@ class Case(NamedTuple):
     dtype: type = np.float64
     steps: int = 0
 
+    @functools.lru_cache(maxsize=2)  # noqa: B019
     def problem(self):
         """J, params, X, Y in NumPy."""
         sizes = SIZES[self.depth]

@@ -1,6 +1,7 @@
 """The certificate: what was compared, how far it is off, and what that means."""
 
 import dataclasses
+import functools
 import html
 import platform
 from collections.abc import Iterator
@@ -112,16 +113,19 @@ def order(step: str) -> tuple[int, int]:
     return -number, ("dA", "dZ", "dW", "db", "dslope").index(field)
 
 
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = [(name, metadata.version(name)) for name in ("jax", "jaxlib", "numpy")]
+    return (*found, ("python", platform.python_version()))
+
+
 def environment() -> dict:
     """Return what `Certificate` says of the machine."""
     device = jax.devices()[0]
     return {
         "device": f"{device.platform} ({device.device_kind})",
         "matmul_precision": str(jax.config.values["jax_default_matmul_precision"] or "default"),
-        "versions": (
-            *((name, metadata.version(name)) for name in ("jax", "jaxlib", "numpy")),
-            ("python", platform.python_version()),
-        ),
+        "versions": _versions(),
     }
 
 

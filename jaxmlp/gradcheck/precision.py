@@ -10,7 +10,7 @@ from jaxmlp.gradcheck.certificate import RIGHT, Row
 from jaxmlp.gradcheck.compare import flushed, numbers
 from jaxmlp.gradcheck.naming import Arrays, eps_of
 from jaxmlp.gradcheck.references import FLOAT64
-from jaxmlp.gradcheck.tape import Tape, backward, conventions
+from jaxmlp.gradcheck.tape import Tape, backward, conventions, spread
 from jaxmlp.gradcheck.truth import Truth
 
 SAFETY = 16.0
@@ -97,26 +97,31 @@ class Precision:
         row = row._replace(tolerance=tolerance, numbers=numbers(given, right, self.eps))
         if not np.isfinite(given.astype(np.float64)).all():
             return row._replace(verdict="not finite")
-        options = [right, *self._also(row.name, scale)]
-        kinks = [arrays[row.name] * scale for arrays in self.variants if row.name in arrays]
         slack = tolerance * np.abs(right).max(initial=0)
-        at_kinks = np.any([np.abs(other - right) > slack for other in [right, *kinks]], axis=0)
+        off = self._spread.get(row.name, 0.0) * scale
+        at_kinks = np.broadcast_to(off > slack, right.shape)
         row = row._replace(at_kinks=int(at_kinks.sum()))
-        options += kinks
-        for reference in options:
+        for reference in (right, *self._also(row.name, scale)):
             found = numbers(given, reference, self.eps)
             if found.difference <= tolerance:
                 return row._replace(verdict=RIGHT, numbers=found)
-        lowest, highest = np.min(options, axis=0) - slack, np.max(options, axis=0) + slack
-        inside = (flushed(given) >= lowest) & (flushed(given) <= highest)
-        if not (at_kinks.any() and inside.all()):
+        if not (at_kinks.any() and (np.abs(flushed(given) - right) <= off + slack).all()):
             return row._replace(verdict="wrong")
         apart = np.where(at_kinks, right, flushed(given))
         return row._replace(verdict=RIGHT, numbers=numbers(apart, right, self.eps))
 
+    @functools.cached_property
+    def _spread(self) -> Arrays:
+        """What the sides at kinks leave open; nothing where no unit sits at one."""
+        if not self.tapes or self.truth.tape is None:
+            return {}
+        lower, upper, _ = self.tapes
+        return spread(self.truth.tape, lower, upper)
+
     def _also(self, name: str, scale: float) -> list[np.ndarray]:
-        """What is right as well, where targets sum to 1 up to rounding only."""
-        return [arrays[name] * scale for arrays in self._by_sum if name in arrays]
+        """What is right as well: at kinks, and where targets sum to 1 up to rounding only."""
+        others = [*self._by_sum, *self.variants]
+        return [arrays[name] * scale for arrays in others if name in arrays]
 
     @functools.cached_property
     def _by_sum(self) -> list[Arrays]:

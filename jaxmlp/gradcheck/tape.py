@@ -116,8 +116,9 @@ def _sum_size(A, dZ, blocks: int = 16):
 
     Every addition rounds the sum so far, which is larger than the whole where classes come in turn.
     """
-    parts = zip(np.array_split(A, blocks), np.array_split(dZ, blocks), strict=True)
-    so_far = np.cumsum([a.T @ dz for a, dz in parts], axis=0)
+    n = -(-len(A) // blocks)
+    parts = [A[i : i + n].T @ dZ[i : i + n] for i in range(0, len(A), n)]
+    so_far = np.cumsum(parts, axis=0)
     return _term_size(A.T, dZ) + np.sqrt(len(A) * np.mean(so_far**2, axis=0)) / 2
 
 
@@ -271,3 +272,21 @@ def _with_slopes(J: Objective, tape: Tape, slopes_Z: list) -> Tape:
     if slopes_Z[-1] is None or losses.collapses(J.loss, J.mlp.output):
         return tape
     return tape._replace(dZ=tape.dA * slopes_Z[-1])
+
+
+def spread(tape: Tape, lower: Tape, upper: Tape) -> Leaves:
+    """Return by name how far the choice of a side at every kink by itself may move each entry."""
+    found, dA, dZ = {}, tape.dA, tape.dZ
+    off_A, off_Z = np.zeros_like(dA), np.abs(upper.dZ - lower.dZ)
+    for number in range(len(tape.records), 0, -1):
+        record, under = tape.records[number - 1], max(number - 2, 0)
+        one = tape._replace(records=[record._replace(A_prev=np.abs(record.A_prev))])
+        terms = leaves(one, 1, off_A, off_Z)
+        found |= {f"{name[:-1]}{number}": np.abs(x) for name, x in terms.items()}
+        found |= {f"dA{number}": off_A, f"dZ{number}": off_Z}
+        dA, off_A = dZ @ record.layer.W.T, off_Z @ np.abs(record.layer.W).T
+        if number > 1:
+            sides = [np.asarray(t.records[under].slope_Z) for t in (lower, upper)]
+            off_Z = off_A * np.max(np.abs(sides), axis=0) + np.abs(dA) * np.abs(sides[1] - sides[0])
+            dZ = dA * tape.records[under].slope_Z
+    return found | {"dA0": off_A}
