@@ -8,6 +8,7 @@ Every gradient is derived by hand, proven equal to `jax.grad`, and measurable at
     value, grads = jaxmlp.value_and_grad(J)(params, X, Y)            backpropagation by hand
     jaxmlp.trace(J)(params, X, Y)                                    every intermediate of it
     params, history = jaxmlp.fit(J, params, X, Y, optimizer=0.1, epochs=100)
+    jaxmlp.check_grads(candidate, J, params, X, Y)                   is my gradient right?
     jaxmlp.gradient_flow(J)(params, X, Y)                            log10 magnitudes at any depth
     jaxmlp.instruments(J, ("grad", "per_sample_norms"))(params, X, Y)  each sample's own gradient
     jaxmlp.depth_sweep(activations=..., depths=..., X=X, Y=Y)        the same for many networks
@@ -16,10 +17,20 @@ Every gradient is derived by hand, proven equal to `jax.grad`, and measurable at
 Read activations, losses, mlp, objective, backprop in this order and you have read the lecture.
 """
 
-from jaxmlp import activations, datasets, initializers, losses, meanfield, per_sample, plotting
+from jaxmlp import (
+    activations,
+    datasets,
+    initializers,
+    losses,
+    meanfield,
+    per_sample,
+    plotting,
+    testing,
+)
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import LayerTrace, grad, trace, value_and_grad
 from jaxmlp.flow import GradientFlow, gradient_flow
+from jaxmlp.gradcheck import Certificate, Diagnosis, check_grads
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective
 from jaxmlp.per_sample import (
@@ -42,6 +53,8 @@ __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "Activation",
+    "Certificate",
+    "Diagnosis",
     "GradientFlow",
     "GradientMoments",
     "History",
@@ -53,6 +66,7 @@ __all__ = [
     "SweepTable",
     "activations",
     "as_dict",
+    "check_grads",
     "clipped_grad",
     "datasets",
     "depth_sweep",
@@ -74,6 +88,7 @@ __all__ = [
     "per_sample_sq_norms",
     "plotting",
     "stack",
+    "testing",
     "trace",
     "train_step",
     "value_and_grad",

@@ -169,7 +169,7 @@ before = {name: repr(value) for name, value in jax.config.values.items()}
 import jaxmlp
 after = {name: repr(value) for name, value in jax.config.values.items()}
 changed = sorted(name for name in before | after if before.get(name) != after.get(name))
-heavy = ("matplotlib", "sklearn", "scipy.optimize", "tyro", "rich", "pandas")
+heavy = ("matplotlib", "sklearn", "scipy.optimize", "tyro", "rich", "pandas", "pytest")
 print(json.dumps({"changed": changed, "heavy": [name for name in heavy if name in sys.modules]}))
 """
 

@@ -1,0 +1,251 @@
+"""The certificate: what was compared, how far it is off, and what that means."""
+
+import dataclasses
+import functools
+import html
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+from typing import NamedTuple
+
+import jax
+
+from jaxmlp.gradcheck.compare import Numbers
+from jaxmlp.gradcheck.diagnosis import Diagnosis
+from jaxmlp.gradcheck.naming import split
+
+RIGHT, UNDECIDED = "right", "undecided"
+SHOWN = 24  # rows of a table; of more, those that matter
+
+
+class Row(NamedTuple):
+    """One array of the candidate against the reference.
+
+    name: W1, b1, slope1, dZ2, ..., or the path in a pytree; "J" is the value.
+    layer: its number, None outside of networks.
+    verdict: "right", "wrong", "wrong shape", "missing", "not finite", or "undecided" where neither
+    precision nor route can tell.
+    numbers: difference, cosine, norm_ratio, sign_flips, ulp; None where nothing could be compared.
+    tolerance: what the difference may be. at_kinks: entries that depend on which side's derivative
+    is taken at a kink. dtype: the precision that decided.
+    second_route: the relative difference from the numeric derivative along random directions, and
+    which route it was; "cannot see" where J's differences do not resolve it, "" where not asked.
+    """
+
+    name: str
+    layer: int | None
+    verdict: str
+    numbers: Numbers | None = None
+    tolerance: float = float("nan")
+    at_kinks: int = 0
+    dtype: str = ""
+    second_route: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """State for each layer and each array whether a gradient is right, and what is wrong with it.
+
+    Args:
+      rows: one `Row` for each array of the gradient, layer 1 first.
+      steps: one for each step (`dZ2`, `dA1`, `Z1`, ...) that the candidate gave, in the order of
+        the computation.
+      value: that of J, where the candidate gave it.
+      diagnoses: every known mistake that reproduces the candidate's numbers; where several do,
+        they are alternatives.
+      disputes: reasons for which nothing can be certified.
+      notes: what else there is to know.
+      dtype, device, matmul_precision, versions: of the computation.
+    """
+
+    rows: tuple[Row, ...]
+    steps: tuple[Row, ...] = ()
+    value: Row | None = None
+    diagnoses: tuple[Diagnosis, ...] = ()
+    disputes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    dtype: str = ""
+    device: str = ""
+    matmul_precision: str = ""
+    versions: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every array of the gradient, and the value where given, is right."""
+        judged = [*self.rows, *([self.value] if self.value else [])]
+        return not self.disputes and bool(self.rows) and all(r.verdict == RIGHT for r in judged)
+
+    @property
+    def first_wrong(self) -> int | str | None:
+        """The number of the first wrong layer, walking backwards from the output, or None.
+
+        Outside of networks the name of the last wrong array.
+        """
+        wrong = [row for row in self.rows if row.verdict not in (RIGHT, UNDECIDED)]
+        if not wrong:
+            return None
+        numbers = [row.layer for row in wrong if row.layer is not None]
+        return max(numbers) if numbers else wrong[-1].name
+
+    @property
+    def first_wrong_step(self) -> str | None:
+        """The first step of E3 that is wrong, as "dA1" or "dW2", of those that were given."""
+        if self.rows and self.rows[0].layer is None:
+            return None
+        gradient = [row._replace(name=f"d{row.name}") for row in self.rows]
+        wrong = [r for r in (*self.steps, *gradient) if r.verdict not in (RIGHT, UNDECIDED)]
+        return min((row.name for row in wrong), key=order, default=None)
+
+    def __str__(self):
+        return "\n".join(_text(self))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "\n".join(_html(self))
+
+
+def order(step: str) -> tuple[int, int]:
+    """The place of a step in the computation: Z1, A1, Z2, ..., dA2, dZ2, dW2, db2, dA1, ..."""
+    field, number = split(step)
+    if field in ("Z", "A"):
+        return 2 * number + (field == "A") - 10**9, 0
+    return -number, ("dA", "dZ", "dW", "db", "dslope").index(field)
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = [(name, metadata.version(name)) for name in ("jax", "jaxlib", "numpy")]
+    return (*found, ("python", platform.python_version()))
+
+
+def environment() -> dict:
+    """Return what `Certificate` says of the machine."""
+    device = jax.devices()[0]
+    return {
+        "device": f"{device.platform} ({device.device_kind})",
+        "matmul_precision": str(jax.config.values["jax_default_matmul_precision"] or "default"),
+        "versions": _versions(),
+    }
+
+
+# --- as text --------------------------------------------------------------------------------------
+
+HEADER = (
+    "", "verdict", "difference", "tolerance", "cosine", "norm ratio", "sign flips", "ulp",
+    "at kinks", "second route",
+)  # fmt: skip
+
+
+def _text(c: Certificate) -> Iterator[str]:
+    yield _headline(c)
+    yield ""
+    rows = [HEADER, *map(_cells, _shown(c))]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
+    used = [i for i in range(len(HEADER)) if i < 2 or any(row[i] for row in rows[1:])]
+    for row in rows:
+        yield "  ".join(row[i].ljust(widths[i]) for i in used).rstrip()
+    left_out = len(_all_rows(c)) - len(rows) + 1
+    if left_out:
+        yield f"... and {left_out} more, in .rows"
+    for line in _findings(c):
+        yield ""
+        yield line
+    yield ""
+    yield _footer(c)
+
+
+def _headline(c: Certificate) -> str:
+    if c.passed:
+        return "The gradient is right."
+    if c.disputes:
+        return "Nothing can be certified."
+    if isinstance(c.first_wrong, str):
+        wrong = [row.name for row in c.rows if row.verdict not in (RIGHT, UNDECIDED)]
+        return f"The gradient is wrong: {', '.join(wrong)}."
+    if c.first_wrong is not None:
+        step = f", step {c.first_wrong_step}" if c.steps and c.first_wrong_step else ""
+        return f"The gradient is wrong, from layer {c.first_wrong}{step} on, walking back."
+    if c.value is not None and c.value.verdict != RIGHT:
+        return "The gradient is right, but the value is not."
+    return "The gradient could not be decided everywhere."
+
+
+def _all_rows(c: Certificate) -> list[Row]:
+    """Every row under the name that it has in E3; with steps, in the order of the computation."""
+    value = [] if c.value is None else [c.value]
+    rows = [row if row.layer is None else row._replace(name=f"d{row.name}") for row in c.rows]
+    if c.steps:
+        rows = sorted([*c.steps, *rows], key=lambda row: order(row.name))
+    return [*value, *rows]
+
+
+def _shown(c: Certificate) -> list[Row]:
+    """All rows of a small network; of a large one the first, the last, and where it goes wrong."""
+    rows = _all_rows(c)
+    if len(rows) <= SHOWN:
+        return rows
+    wrong = [i for i, row in enumerate(rows) if row.verdict != RIGHT]
+    worst = sorted(range(len(rows)), key=lambda i: -_difference(rows[i]))[:4]
+    kept = {*range(4), *range(len(rows) - 4, len(rows)), *wrong[:3], *wrong[-5:], *worst}
+    return [rows[i] for i in sorted(kept)]
+
+
+def _difference(row: Row) -> float:
+    return row.numbers.difference if row.numbers else 0.0
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    tolerance = "" if row.tolerance != row.tolerance else f"{row.tolerance:.1e}"
+    shown = [""] * 5
+    if row.numbers is not None:
+        n = row.numbers
+        numbers = n.difference, n.cosine, n.norm_ratio
+        shown = [
+            f"{x:.{d}}" if x == x else "" for x, d in zip(numbers, ("1e", "6f", "6g"), strict=True)
+        ]
+        shown += [str(n.sign_flips), f"{n.ulp:.3g}"] if n.ulp == n.ulp else ["", ""]
+    kinks = str(row.at_kinks) if row.at_kinks else ""
+    return (row.name, row.verdict, shown[0], tolerance, *shown[1:], kinks, row.second_route)
+
+
+def _findings(c: Certificate) -> Iterator[str]:
+    yield from (f"dispute: {dispute}" for dispute in c.disputes)
+    names = list(dict.fromkeys(diagnosis.mistake for diagnosis in c.diagnoses))
+    if len(names) > 1:
+        yield "Each of these gives the same numbers:"
+    for name in names:
+        yield _alternatives([d for d in c.diagnoses if d.mistake == name])
+    yield from (f"note: {note}" for note in c.notes)
+
+
+def _alternatives(diagnoses: list[Diagnosis]) -> str:
+    """One mistake and the places where it gives the same numbers."""
+    places = ", or in ".join(f"{_places(d.layers)} ({_some(d.steps)})" for d in diagnoses)
+    return f"{diagnoses[0].mistake} in {places}: {diagnoses[0].mend}"
+
+
+def _places(layers: tuple[int, ...]) -> str:
+    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {_some(layers)}"
+
+
+def _some(things: tuple) -> str:
+    shown = things if len(things) <= 8 else (*things[:3], "...", things[-1])
+    return ", ".join(map(str, shown))
+
+
+def _footer(c: Certificate) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in c.versions)
+    return f"{c.dtype} on {c.device}, matmul precision {c.matmul_precision}; {versions}"
+
+
+def _html(c: Certificate) -> Iterator[str]:
+    yield f"<p><b>{html.escape(_headline(c))}</b></p>"
+    yield "<table>"
+    yield "<tr>" + "".join(f"<th>{name}</th>" for name in HEADER) + "</tr>"
+    for row in _shown(c):
+        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(row))
+        weight = "" if row.verdict == RIGHT else ' style="font-weight: bold"'
+        yield f"<tr{weight}>{cells}</tr>"
+    yield "</table>"
+    yield from (f"<p>{html.escape(line)}</p>" for line in (*_findings(c), _footer(c)))
