@@ -36,7 +36,7 @@ def assert_grads_match(
 
     Example:
       >>> _ = assert_grads_match(jnp.cos, jnp.sin, 0.5)
-      >>> assert_grads_match(jnp.sin, jnp.sin, 0.5)
+      >>> assert_grads_match(jnp.sin, jnp.sin, 0.5)  # doctest: +ELLIPSIS
       Traceback (most recent call last):
       AssertionError: The gradient is wrong: gradient...
     """
