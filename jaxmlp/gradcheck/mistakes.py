@@ -123,7 +123,8 @@ def _bias_wrong_axis(site: Site, name: str, right: np.ndarray):
 def _extra_l2(site: Site, name: str, right: np.ndarray):
     field, _ = split(name)
     given, weight = site.given[name], getattr(site.record.layer, field)
-    if field == "slope" or given.shape != right.shape or not weight.any():
+    # a constant fitted to one number would explain any of them
+    if weight.size < 2 or given.shape != right.shape or not weight.any():
         return
     yield right + weight * (np.vdot(weight, given - right) / np.vdot(weight, weight))
 
