@@ -26,6 +26,9 @@ def cost_against_batch(rows, axes, *, memory_limit: float):
         ax.minorticks_off()
         bare(ax)
     axes[0].set(ylabel="time / plain gradient")
+    low, high = axes[0].get_ylim()
+    ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100) if low <= tick <= high]
+    axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes[1].set(ylabel="memory (GB)")
     axes[1].axhline(memory_limit, color=GREY, ls="--", lw=1)
     axes[1].text(batches[0], memory_limit, " half of the machine's memory", va="bottom", fontsize=8)
@@ -42,5 +45,5 @@ def _mark_where_it_ends(rows, ax, limit: float):
     if memory[-1] > limit and len(own) > 1:
         end = float(np.exp(np.interp(np.log(limit), np.log(memory), np.log(batch))))
         ax.axvline(end, color=GREY, ls="--", lw=1)
-        ax.text(end, 0.5, f" {costly}\n no longer fits", transform=ax.get_xaxis_transform(),
+        ax.text(end, 0.8, f" {costly}\n no longer fits", transform=ax.get_xaxis_transform(),
                 fontsize=8)  # fmt: skip
