@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.chain_rule.networks import Config, Problem, problem, slope
+from experiments.chain_rule.networks import Config, Problem, problem
 from experiments.chain_rule.paths import Chain
 from experiments.chain_rule.report import Math, Section, power, relative, short
 
@@ -104,12 +104,13 @@ def by_autodiff(p: Problem) -> dict[str, Any]:
     import jax
 
     import jaxmlp
+    from jaxmlp.storage import slopes
 
     def probed(layers, zeros):
         A = p.X + zeros["dX"]
         for l, (layer, act) in enumerate(zip(layers, p.J.mlp.activations, strict=True), start=1):
             Z = A @ layer.W + (0 if layer.b is None else layer.b) + zeros[f"dZ{l}"]
-            A = act.fn(Z, *slope(layer)) + zeros[f"dA{l}"]
+            A = act.fn(Z, *slopes(layer)) + zeros[f"dA{l}"]
         return loss_of_output(p.J.loss, A, p.Y)
 
     widths = enumerate(p.J.mlp.sizes[1:], start=1)

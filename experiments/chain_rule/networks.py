@@ -92,16 +92,12 @@ def walked(J, params, X, Y) -> Problem:
     import jax
 
     import jaxmlp
+    from jaxmlp.storage import slopes
 
     steps, layers = jaxmlp.trace(J)(params, X, Y), jaxmlp.layers(params)
     gates = [
-        None if act.derivative is None else act.derivative(t.Z, t.A, *slope(layer))
+        None if act.derivative is None else act.derivative(t.Z, t.A, *slopes(layer))
         for act, t, layer in zip(J.mlp.activations, steps, layers, strict=True)
     ]
     seen = steps, [layer.W for layer in layers], gates
     return Problem(J, params, X, Y, *jax.tree.map(np.asarray, seen))
-
-
-def slope(layer) -> tuple:
-    """What PReLU takes beside Z; nothing elsewhere."""
-    return () if layer.slope is None else (layer.slope,)

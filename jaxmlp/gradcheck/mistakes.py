@@ -154,7 +154,7 @@ def _wrong_gate(site: Site):
             yield _at_own_layer(site, site.dA * gate)
 
 
-def _through(site: Site, W: np.ndarray) -> Flow:
+def _through(site: Site, W) -> Flow:
     """dA as another W of the layer above gives it."""
     assert site.dZ_above is not None
     dA = site.dZ_above @ W.T

@@ -16,28 +16,21 @@ import numpy as np
 from jaxmlp import activations, losses
 from jaxmlp.gradcheck.compare import relative
 from jaxmlp.objective import Objective, divisor
-from jaxmlp.storage import Layer
+from jaxmlp.storage import Layer, slopes
 
 Leaves = dict[str, np.ndarray]  # {"W1": ..., "b1": ..., "dZ2": ...}
 
 
-class Weights(NamedTuple):
-    """One layer's parameters in NumPy."""
-
-    W: np.ndarray
-    b: np.ndarray | None
-    slope: np.ndarray | None
-
-
 class Record(NamedTuple):
-    """One layer of the forward pass; slope_Z, slope_A: act'(Z) and act'(A), None for softmax."""
+    """One layer of the forward pass, its parameters in NumPy too; slope_Z, slope_A: act'(Z) and
+    act'(A), None for softmax."""
 
     A_prev: np.ndarray
     Z: np.ndarray
     A: np.ndarray
     slope_Z: Any
     slope_A: Any
-    layer: Weights
+    layer: Layer
 
 
 class Tape(NamedTuple):
@@ -84,9 +77,8 @@ def forward(J: Objective, layers: Sequence[Layer], X, Y, noise: Any = None) -> T
     noise = noise or Quiet()
     records, A = [], np.asarray(X, np.float64)
     for act, layer in zip(J.mlp.activations, layers, strict=True):
-        W, b, slope = (None if x is None else np.asarray(x, np.float64) for x in layer)
-        assert W is not None
-        records.append(_record(act, Weights(W, b, slope), A, noise))
+        in_numpy = jax.tree.map(lambda x: np.asarray(x, np.float64), layer)
+        records.append(_record(act, in_numpy, A, noise))
         A = records[-1].A
     rows = np.asarray(losses.as_rows(J.loss, jnp.asarray(Y), A.shape[1], jnp.float64))
     n = divisor(J, len(A))
@@ -95,7 +87,7 @@ def forward(J: Objective, layers: Sequence[Layer], X, Y, noise: Any = None) -> T
     return Tape(records, dA, dZ, rows, n, float(np.sum(each) / n), float(np.sum(terms) / n))
 
 
-def _record(act, layer: Weights, A_prev, noise) -> Record:
+def _record(act, layer: Layer, A_prev, noise) -> Record:
     Z = A_prev @ layer.W if layer.b is None else A_prev @ layer.W + layer.b
     Z = noise.on(Z, _term_size(A_prev, layer.W))
     A, slope_Z, slope_A = elementwise(act, layer, Z)
@@ -122,14 +114,10 @@ def _sum_size(A, dZ, blocks: int = 16):
     return _term_size(A.T, dZ) + np.sqrt(len(A) * np.mean(so_far**2, axis=0)) / 2
 
 
-def elementwise(act, layer: Weights, Z):
+def elementwise(act, layer: Layer, Z):
     """Return `A, act'(Z), act'(A)` by autodiff of act.fn; the last two are None for softmax."""
-    out = _elementwise(act, Z, *_slope(layer))
+    out = _elementwise(act, Z, *slopes(layer))
     return tuple(None if x is None else np.asarray(x) for x in out)
-
-
-def _slope(layer: Weights) -> tuple:
-    return () if layer.slope is None else (layer.slope,)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -147,7 +135,7 @@ def _with_derivative(act, Z, slope):
 
 def _output(J: Objective, last: Record, Y, noise):
     """Each sample's loss, dA[L] and dZ[L]; with noise as the naive formulas round."""
-    each, dA, dZ = map(np.asarray, _output_derivatives(J, last.Z, last.A, Y, *_slope(last.layer)))
+    each, dA, dZ = map(np.asarray, _output_derivatives(J, last.Z, last.A, Y, *slopes(last.layer)))
     if isinstance(noise, Quiet):
         return each, dA, dZ
     if losses.collapses(J.loss, J.mlp.output):

@@ -106,9 +106,7 @@ def establish(J: Callable, args: tuple, reference: Callable | None) -> Truth:
 def _autodiff(J: Callable, args: tuple) -> tuple[Reference, tuple[str, ...]]:
     try:
         return references.autodiff(J, args, FLOAT64), ()
-    except (
-        Exception
-    ) as error:  # whatever J makes of float64; its own precision then raises, or runs
+    except Exception as error:  # whatever J makes of float64; its own dtype then raises, or runs
         own = dtype_of(args[0])
         if own == FLOAT64:
             raise
