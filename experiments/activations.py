@@ -62,9 +62,9 @@ def main(config: Config) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from jaxmlp import _checks
+    from jaxmlp import checks
 
-    reach = _checks.positive_number("range", config.range)
+    reach = checks.positive_number("range", config.range)
     with jax.enable_x64(True):
         chosen = choose(config.activations)
         differences = {act: curve(act, grid(reach, act.kinks)) for act in chosen}

@@ -43,10 +43,10 @@ def parse(config: type[Config], description: str | None) -> Config:
 
 def run(main: Callable[[Config], Any], config: Config) -> None:
     """Run an experiment; input that jaxmlp refuses is one sentence and no traceback."""
-    from jaxmlp import _checks
+    from jaxmlp import checks
 
     try:
-        _checks.seed(config.seed)
+        checks.seed(config.seed)
         status = main(config)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"error: {error}") from error

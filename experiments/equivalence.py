@@ -125,8 +125,7 @@ def _leaves(activation, loss, output, depth, width, seed) -> dict[str, tuple[flo
     leaves, overflow = {}, not np.isfinite(J(params, X, Y))
     for leaf, reference in auto.items():
         size = float(np.abs(reference).max())
-        error = float(np.abs(hand[leaf] - reference).max())
-        difference = error / size if size > 0 else float(error > 0)
+        difference = float(jaxmlp.relative_difference(hand[leaf], reference))
         leaves[leaf] = (difference, 0.0 if overflow else size)
     return leaves
 

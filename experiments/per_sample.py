@@ -83,11 +83,11 @@ def main(config: Config) -> None:
 
 def check(config: Config) -> None:
     """Refuse options that cannot be met."""
-    from jaxmlp import _checks
+    from jaxmlp import checks
 
     for name in ("num_networks", "score_epoch", "num_seeds", "width", "batch_size"):
-        _checks.integer(name, getattr(config, name), at_least=1)
-    _checks.integer("epochs", config.epochs, at_least=config.score_epoch)
+        checks.integer(name, getattr(config, name), at_least=1)
+    checks.integer("epochs", config.epochs, at_least=config.score_epoch)
     for name, share in [("flipped", config.flipped), *(("shares", s) for s in config.shares)]:
         if not 0 < share < 1:
             raise ValueError(f"{name} must lie between 0 and 1, got {share}")

@@ -78,11 +78,11 @@ def plane(config: Config):
     """The theory on a grid."""
     import numpy as np
 
-    from jaxmlp import _checks, meanfield
+    from jaxmlp import checks, meanfield
 
-    w2 = _checks.positive_number("largest_w2", config.largest_w2)
-    b2 = _checks.positive_number("largest_b2", config.largest_b2)
-    n = _checks.integer("points", config.points, at_least=2)
+    w2 = checks.positive_number("largest_w2", config.largest_w2)
+    b2 = checks.positive_number("largest_b2", config.largest_b2)
+    n = checks.integer("points", config.points, at_least=2)
     return meanfield.phase_diagram(
         config.activation, np.linspace(w2 / n, w2, n), np.linspace(0, b2, n)
     )

@@ -121,10 +121,10 @@ def starts(config: Config) -> list[tuple[str, Any, Any]]:
 
 def train(config: Config, data) -> list[Trained]:
     """Every network, trained for as many steps."""
-    from jaxmlp import _checks
+    from jaxmlp import checks
 
-    _checks.integer("num_steps", config.num_steps, at_least=EVERY)
-    _checks.positive_number("learning_rate", config.learning_rate)
+    checks.integer("num_steps", config.num_steps, at_least=EVERY)
+    checks.positive_number("learning_rate", config.learning_rate)
     if not 0 <= config.decay < float("inf"):
         raise ValueError(f"decay must be finite and at least 0, got {config.decay}")
     networks, n = starts(config), config.num_steps

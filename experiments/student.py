@@ -47,9 +47,9 @@ class Verdict(NamedTuple):
 
 
 def main(config: Config) -> None:
-    from jaxmlp import _checks
+    from jaxmlp import checks
 
-    _checks.positive_number("limit", config.limit)
+    checks.positive_number("limit", config.limit)
     files = config.files or (TEMPLATE,)
     alone = len(files) == 1 and not config.csv
     verdicts = examine(files, config.seed, config.limit, show_prints=alone)

@@ -29,6 +29,7 @@ from jaxmlp import (
 )
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import LayerTrace, grad, trace, value_and_grad
+from jaxmlp.compare import relative_difference
 from jaxmlp.flow import GradientFlow, gradient_flow
 from jaxmlp.gradcheck import Certificate, Diagnosis, check_grads
 from jaxmlp.mlp import MLP
@@ -87,6 +88,7 @@ __all__ = [
     "per_sample_norms",
     "per_sample_sq_norms",
     "plotting",
+    "relative_difference",
     "stack",
     "testing",
     "trace",

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 import jaxmlp
-from jaxmlp.gradcheck import relative_difference
+from jaxmlp.compare import relative_difference
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax.scipy.special import erf as _erf
 from jax.scipy.special import erfc as _erfc
 
-from jaxmlp._checks import unknown_name
+from jaxmlp.checks import unknown_name
 
 
 @dataclasses.dataclass(frozen=True)

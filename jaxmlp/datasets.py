@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxmlp._checks import finite, integer, positive_number, prng_key
+from jaxmlp.checks import finite, integer, positive_number, prng_key
 from jaxmlp.idx import as_path, read_idx
 
 

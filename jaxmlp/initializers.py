@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxmlp._checks import positive_number, unknown_name
+from jaxmlp.checks import positive_number, unknown_name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,8 +24,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmlp import numerics
-from jaxmlp._checks import finite, unknown_name
 from jaxmlp.activations import Activation
+from jaxmlp.checks import finite, unknown_name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxmlp import _checks, activations, initializers
+from jaxmlp import activations, checks, initializers
 from jaxmlp.activations import Activation
 from jaxmlp.initializers import Initializer
 from jaxmlp.storage import STACK_FROM, Layer, count, is_stacked, slopes
@@ -76,7 +76,7 @@ class MLP:
         if not isinstance(self.use_bias, bool):
             raise TypeError(f"use_bias must be True or False, got {self.use_bias!r}")
         if self.stack_from is not None:
-            _checks.integer("stack_from", self.stack_from, at_least=1)
+            checks.integer("stack_from", self.stack_from, at_least=1)
         object.__setattr__(self, "sizes", sizes)
         object.__setattr__(self, "hidden", hidden)
         object.__setattr__(self, "output", activations.get(self.output))
@@ -159,7 +159,7 @@ class MLP:
           >>> [layer.W.shape for layer in params]
           [(2, 4), (4, 3)]
         """
-        key, init = _checks.prng_key(key), initializers.get(init)
+        key, init = checks.prng_key(key), initializers.get(init)
         dtype = jnp.zeros((), dtype).dtype if dtype is not None else jnp.zeros(()).dtype
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(f"parameters must be floating, got dtype {dtype}")
@@ -258,7 +258,7 @@ def _checked_sizes(sizes) -> tuple[int, ...]:
         raise TypeError(f"sizes must be a sequence (d_0, ..., d_L), got {sizes!r}") from None
     if len(sizes) < 2:
         raise ValueError(f"sizes must hold at least inputs and outputs, (d_0, d_1), got {sizes}")
-    return tuple(_checks.integer(f"sizes[{i}]", d, at_least=1) for i, d in enumerate(sizes))
+    return tuple(checks.integer(f"sizes[{i}]", d, at_least=1) for i, d in enumerate(sizes))
 
 
 def _checked_hidden(hidden, depth: int) -> tuple[Activation, ...]:
@@ -338,8 +338,8 @@ def as_jax(name: str, values: Any) -> Array:
     """Return a JAX array; refused where an entry is not finite, or is not once it is float32."""
     with np.errstate(over="ignore"):
         array = jnp.asarray(values)
-    if _checks.is_concrete(array):
-        _checks.finite(name, np.asarray(array))
+    if checks.is_concrete(array):
+        checks.finite(name, np.asarray(array))
     return array
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxmlp import _checks, losses
+from jaxmlp import checks, losses
 from jaxmlp.mlp import MLP, as_array, as_jax, check_inputs, check_params, forward
 
 
@@ -96,7 +96,7 @@ def check(J: Objective, params, X, Y):
     Y = as_array("Y", Y)
     K = J.mlp.sizes[-1]
     losses.check_target_shape(J.loss, Y, X.shape[0], K)
-    if _checks.is_concrete(Y):
+    if checks.is_concrete(Y):
         losses.check_target_values(J.loss, np.asarray(Y), K)
     return params, X, as_jax("Y", Y)
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp import _checks, activations, initializers
+from jaxmlp import activations, checks, initializers
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import check_hand
 from jaxmlp.flow import (
@@ -62,7 +62,7 @@ class SweepTable:
         chosen = np.ones(len(self._columns["layer"]), bool)
         for name, value in values.items():
             if name not in self._columns:
-                raise _checks.unknown_name("column", name, self._columns)
+                raise checks.unknown_name("column", name, self._columns)
             chosen &= self._columns[name] == value
         return SweepTable({name: column[chosen] for name, column in self._columns.items()})
 
@@ -162,9 +162,9 @@ def depth_sweep(
         linear.
       progress: `progress(networks_done, networks)`.
     """
-    depths = [_checks.integer("depth", depth, at_least=1) for depth in _several(depths)]
-    seeds = [_checks.seed(seed) for seed in _several(seeds)]
-    widths = [_checks.integer("width", w, at_least=1) for w in _several(width)]
+    depths = [checks.integer("depth", depth, at_least=1) for depth in _several(depths)]
+    seeds = [checks.seed(seed) for seed in _several(seeds)]
+    widths = [checks.integer("width", w, at_least=1) for w in _several(width)]
     acts, named_inits = _resolve(activations, inits)
     for name, given in (("depths", depths), ("seeds", seeds), ("widths", widths)):
         if not given or len(set(given)) < len(given):

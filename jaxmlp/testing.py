@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp._checks import integer
+from jaxmlp.checks import integer
 from jaxmlp.gradcheck import Certificate, check_grads
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective

@@ -11,9 +11,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from jaxmlp import _checks, losses
+from jaxmlp import checks, losses
 from jaxmlp.backprop import check_hand, value_and_gradient
-from jaxmlp.gradcheck import relative_difference
+from jaxmlp.compare import relative_difference
 from jaxmlp.numerics import tree_norm
 from jaxmlp.objective import Objective, check, divisor, require_objective, value_and_output
 
@@ -98,7 +98,7 @@ def as_optimizer(optimizer: Any) -> optax.GradientTransformation:
     if isinstance(optimizer, optax.GradientTransformation):
         return optimizer
     if isinstance(optimizer, int | float | np.number | np.ndarray | jax.Array):
-        return _sgd(_checks.positive_number("the learning rate", optimizer))
+        return _sgd(checks.positive_number("the learning rate", optimizer))
     raise TypeError(f"optimizer must be an optax optimiser or a learning rate, got {optimizer!r}")
 
 
@@ -108,7 +108,7 @@ _sgd = functools.cache(optax.sgd)
 
 def _check_gradient(J: Any, gradient: str) -> None:
     if gradient not in GRADIENTS:
-        raise _checks.unknown_name("gradient", str(gradient), GRADIENTS)
+        raise checks.unknown_name("gradient", str(gradient), GRADIENTS)
     if gradient == "jax":
         require_objective(J)
     else:
@@ -201,12 +201,12 @@ def fit(
     optimizer = as_optimizer(optimizer)
     _check_gradient(J, gradient)
     params, X, Y = check(J, params, X, Y)
-    epochs = _checks.integer("epochs", epochs, at_least=0)
-    every = _checks.integer("every", every, at_least=1)
+    epochs = checks.integer("epochs", epochs, at_least=0)
+    every = checks.integer("every", every, at_least=1)
     m = X.shape[0]
-    batch = m if batch_size is None else _checks.integer("batch_size", batch_size, at_least=1)
+    batch = m if batch_size is None else checks.integer("batch_size", batch_size, at_least=1)
     batch = min(batch, m)
-    key = None if key is None or batch == m else _checks.prng_key(key)
+    key = None if key is None or batch == m else checks.prng_key(key)
     eps = -jnp.inf if eps is None else _checked_eps(eps)
     if validation is not None:
         validation = _checked_validation(J, params, validation)

@@ -21,7 +21,7 @@ from support import problem, relative_error, relative_errors
 
 import jaxmlp
 from jaxmlp import Activation, Layer, activations
-from jaxmlp.gradcheck import relative_difference
+from jaxmlp.compare import relative_difference
 
 # Rounding, as issue 2 promises it: for every activation and loss, up to depth 100.
 FLOAT64, FLOAT32 = 1e-11, 1e-4

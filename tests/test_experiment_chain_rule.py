@@ -244,7 +244,8 @@ def test_the_softmax_jacobian_is_that_of_the_notes():
 
 
 def test_latex_holds_the_numbers_and_is_well_formed(monkeypatch):
-    monkeypatch.setattr(intermediates, "by_autodiff", lambda _: autodiff("lecture"))
+    known = autodiff("lecture")
+    monkeypatch.setattr(intermediates, "by_autodiff", lambda _: known)
     parser = MathTextParser("path")
     for section in (
         intermediates.section(chain("W11"), []),

@@ -7,7 +7,7 @@ import pytest
 from support import relative_errors
 
 from jaxmlp import Layer
-from jaxmlp.gradcheck import relative_difference
+from jaxmlp.compare import relative_difference
 
 L = 6
 STORAGES = {"plain": (0,) * L, "stacked": (0, 4, 0), "one stack": (L,), "stacks of one": (1,) * L}

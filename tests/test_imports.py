@@ -12,12 +12,13 @@ import jaxmlp
 
 PACKAGE = Path(jaxmlp.__file__).parent
 ORDER = [
-    "_checks",
+    "checks",
     "numerics",
     "activations",
     "losses",
     "initializers",
     "storage",
+    "compare",
     "mlp",
     "objective",
     "backprop",
@@ -113,7 +114,7 @@ def test_imports_point_upwards_only(module):
 
 
 @pytest.mark.parametrize(
-    ("module", "allowed"), [("datasets", {"_checks", "idx"}), ("idx", set()), ("plotting", set())]
+    ("module", "allowed"), [("datasets", {"checks", "idx"}), ("idx", set()), ("plotting", set())]
 )
 def test_datasets_and_plotting_stand_alone(module, allowed):
     tree = parsed(module)

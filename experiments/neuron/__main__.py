@@ -12,12 +12,12 @@ from experiments.neuron.shared import Config, Rows
 def main(config: Config) -> None:
     import matplotlib
 
-    from jaxmlp import _checks
+    from jaxmlp import checks
 
     matplotlib.use("Agg")
-    _checks.integer("epochs", config.epochs, at_least=1)
-    _checks.integer("rounds", config.rounds, at_least=1)
-    _checks.positive_number("eps", config.eps)
+    checks.integer("epochs", config.epochs, at_least=1)
+    checks.integer("rounds", config.rounds, at_least=1)
+    checks.positive_number("eps", config.eps)
     eps = f"{config.eps:g}"
     checked, paths = lecture.numbers(), lecture.parabola()
     runs = learning.train_all(learning.plans(config), config.epochs, config.rounds)

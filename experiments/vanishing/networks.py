@@ -39,14 +39,14 @@ class Config(common.Options):
 
 def check(config: Config) -> None:
     """Refuse sizes below 1, and learning rates that are not positive."""
-    from jaxmlp import _checks
+    from jaxmlp import checks
 
     for name in ("depth", "width", "num_samples", "num_steps", "train_epochs", "num_seeds"):
-        _checks.integer(name, getattr(config, name), at_least=1)
+        checks.integer(name, getattr(config, name), at_least=1)
     for epochs in config.race_epochs:
-        _checks.integer("race_epochs", epochs, at_least=1)
+        checks.integer("race_epochs", epochs, at_least=1)
     for rate in (config.learning_rate, *config.race_rates):
-        _checks.positive_number("a learning rate", rate)
+        checks.positive_number("a learning rate", rate)
 
 
 @functools.cache

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import jax
 
-from jaxmlp.gradcheck.compare import Numbers
 from jaxmlp.gradcheck.diagnosis import Diagnosis
 from jaxmlp.gradcheck.naming import split
+from jaxmlp.gradcheck.numbers import Numbers
 
 RIGHT, UNDECIDED = "right", "undecided"
 SHOWN = 24  # rows of a table; of more, those that matter

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmlp import _checks
+from jaxmlp import checks
 from jaxmlp.gradcheck.certificate import RIGHT, UNDECIDED, Certificate, Row
 from jaxmlp.gradcheck.examination import Examination, listed
 from jaxmlp.gradcheck.truth import establish
@@ -55,10 +55,10 @@ def check_grads(
     """
     if not args:
         raise TypeError("check_grads needs J's arguments: check_grads(candidate, J, *args)")
-    if not _checks.is_concrete(args):
+    if not checks.is_concrete(args):
         raise TypeError("check_grads compares values: call it outside of jit, grad and vmap")
     if rtol is not None:
-        rtol = _checks.positive_number("rtol", rtol)
+        rtol = checks.positive_number("rtol", rtol)
     with np.errstate(all="ignore"):
         here = Examination(candidate, establish(J, args, reference), rtol)
         certificate = here.certificate()

@@ -11,9 +11,9 @@ import numpy as np
 from jaxmlp.gradcheck import answers
 from jaxmlp.gradcheck.answers import Answer
 from jaxmlp.gradcheck.certificate import RIGHT, UNDECIDED, Certificate, Row, environment, order
-from jaxmlp.gradcheck.compare import Numbers, flushed, numbers
 from jaxmlp.gradcheck.diagnosis import Diagnosis, diagnose
 from jaxmlp.gradcheck.naming import Arrays, cast, dtype_of, eps_of, layer_of, split
+from jaxmlp.gradcheck.numbers import Numbers, flushed, numbers
 from jaxmlp.gradcheck.precision import SAFETY, Precision
 from jaxmlp.gradcheck.references import FLOAT64
 from jaxmlp.gradcheck.tape import backward

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from jaxmlp.gradcheck.certificate import RIGHT, Row
-from jaxmlp.gradcheck.compare import flushed, numbers
 from jaxmlp.gradcheck.naming import Arrays, eps_of
+from jaxmlp.gradcheck.numbers import flushed, numbers
 from jaxmlp.gradcheck.references import FLOAT64
 from jaxmlp.gradcheck.tape import Tape, backward, conventions, spread
 from jaxmlp.gradcheck.truth import Truth

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck.compare import flushed, relative
+from jaxmlp.compare import relative_difference
 from jaxmlp.gradcheck.naming import Arrays, by_name, cast, dtype_of, eps_of
+from jaxmlp.gradcheck.numbers import flushed
 
 FLOAT64 = np.dtype(np.float64)
 
@@ -123,7 +124,9 @@ def errors_of_autodiff(J: Callable, args: tuple, dtype, truth: Reference) -> dic
     The value's own stands under "J". inf where it could not be computed.
     """
     own = autodiff(J, args, dtype)
-    found = {name: relative(own.arrays[name], array) for name, array in truth.arrays.items()}
+    found = {
+        name: relative_difference(own.arrays[name], array) for name, array in truth.arrays.items()
+    }
     return {name: error if error == error else np.inf for name, error in found.items()}
 
 
@@ -141,7 +144,8 @@ def errors_nearby(J: Callable, args: tuple, dtype, truth: Reference, draws: int 
         near = (jax.tree.map(lambda x: _moved(x, coarse, rng), args[0]), *cast(args[1:], coarse))
         exact, own = autodiff(J, near, FLOAT64), autodiff(J, near, coarse)
         for name, size in truth.arrays.items():
-            error = relative(size + (own.arrays[name] - exact.arrays[name]), size) * scale
+            moved = size + (own.arrays[name] - exact.arrays[name])
+            error = relative_difference(moved, size) * scale
             largest[name] = max(largest[name], error if np.isfinite(error) else unknown)
     return largest
 
@@ -153,7 +157,7 @@ def errors_of_moving(J: Callable, args: tuple, own: Reference, draws: int = 3):
         near = (jax.tree.map(lambda x: _moved(x, own.dtype, rng), args[0]), *args[1:])
         moved = autodiff(J, near, own.dtype)
         for name, array in own.arrays.items():
-            largest[name] = max(largest[name], relative(moved.arrays[name], array))
+            largest[name] = max(largest[name], relative_difference(moved.arrays[name], array))
     return largest
 
 

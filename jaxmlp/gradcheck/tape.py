@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp import activations, losses
-from jaxmlp.gradcheck.compare import relative
+from jaxmlp.compare import relative_difference
 from jaxmlp.objective import Objective, divisor
 from jaxmlp.storage import Layer, slopes
 
@@ -226,7 +226,7 @@ def rounding(J: Objective, layers: Sequence[Layer], X, Y, tape: Tape, draws: int
         noisy = forward(J, layers, X, Y, noise)
         values = backward(noisy, noise) | {"J": np.asarray(noisy.value)}
         for name, value in values.items():
-            error = relative(value, exact[name]) / noise.size
+            error = relative_difference(value, exact[name]) / noise.size
             largest[name] = max(largest[name], error if np.isfinite(error) else 0.0)
         for worst, record, other in zip(drift, tape.records, noisy.records, strict=True):
             np.maximum(worst, np.abs(other.Z - record.Z) / noise.size, out=worst)

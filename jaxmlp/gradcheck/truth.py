@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxmlp.compare import magnitude
 from jaxmlp.gradcheck import numeric, references
-from jaxmlp.gradcheck.compare import magnitude
 from jaxmlp.gradcheck.naming import cast, dtype_of, eps_of, is_layered
 from jaxmlp.gradcheck.references import FLOAT64, Reference
 from jaxmlp.gradcheck.tape import Rounding, Tape, forward, rounding

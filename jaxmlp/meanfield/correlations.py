@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.polynomial import Chebyshev
 
-from jaxmlp import _checks
+from jaxmlp import checks
 from jaxmlp.activations import Activation
 from jaxmlp.meanfield.integrals import LARGEST, SMALLEST, half_difference, jumps, moments
 from jaxmlp.meanfield.lengths import NOISE, checked, roots_of
@@ -30,7 +30,7 @@ def correlation_map(
       True
     """
     activation, sigma_w2, sigma_b2 = checked(activation, sigma_w2, sigma_b2)
-    q = _checks.positive_number("q", q)
+    q = checks.positive_number("q", q)
     if not -1 <= c <= 1:
         raise ValueError(f"c must lie in -1..1, got {c}")
     return 1 - decorrelation(activation, sigma_w2, sigma_b2, q, 1 - c)

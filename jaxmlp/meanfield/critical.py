@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmlp import _checks, activations
+from jaxmlp import activations, checks
 from jaxmlp.activations import Activation
 from jaxmlp.meanfield.integrals import elementwise, moments, unresolved
 from jaxmlp.meanfield.lengths import (
@@ -73,7 +73,7 @@ def critical_point(
             f"expected exactly one of sigma_b2, sigma_w2 and q, got {sorted(given) or 'none'}"
         )
     ((name, target),) = given.items()
-    target = (nonnegative if name == "sigma_b2" else _checks.positive_number)(name, target)
+    target = (nonnegative if name == "sigma_b2" else checks.positive_number)(name, target)
     if not (scan(activation).slope2 > 0).any():
         return None
     if name == "q":

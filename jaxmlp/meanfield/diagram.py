@@ -8,7 +8,7 @@ import numpy as np
 from numpy.polynomial import Chebyshev
 from numpy.polynomial.chebyshev import chebfit, chebpts1, chebval
 
-from jaxmlp import _checks
+from jaxmlp import checks
 from jaxmlp.activations import Activation
 from jaxmlp.meanfield.correlations import (
     WIDEST,
@@ -66,7 +66,7 @@ def phase_diagram(
       array([[False,  True],
              [False,  True]])
     """
-    q0 = _checks.positive_number("q0", q0)
+    q0 = checks.positive_number("q0", q0)
     rows = [[checked(activation, w, b) for w in sigma_w2_grid] for b in sigma_b2_grid]
     if not rows or not rows[0]:
         raise ValueError("phase_diagram needs at least one sigma_w2 and one sigma_b2")

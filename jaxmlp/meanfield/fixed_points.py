@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from jaxmlp import _checks
+from jaxmlp import checks
 from jaxmlp.activations import Activation
 from jaxmlp.meanfield.correlations import settled_correlation
 from jaxmlp.meanfield.integrals import moments
@@ -54,7 +54,7 @@ def fixed_point(
       (3.0, 1.0, 1.0, 'scale-invariant')
     """
     activation, sigma_w2, sigma_b2 = checked(activation, sigma_w2, sigma_b2)
-    q, stability = settled(activation, sigma_w2, sigma_b2, _checks.positive_number("q0", q0))
+    q, stability = settled(activation, sigma_w2, sigma_b2, checks.positive_number("q0", q0))
     at = moments(activation, q)
     chi_1, chi_par = sigma_w2 * float(at.slope2), sigma_w2 * float(at.gain)
     c, chi_c = settled_correlation(activation, sigma_w2, sigma_b2, q)

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.polynomial import Chebyshev
 
-from jaxmlp import _checks
+from jaxmlp import checks
 from jaxmlp.activations import Activation
 from jaxmlp.meanfield.integrals import (
     LARGEST,
@@ -47,11 +47,11 @@ def checked(activation, sigma_w2, sigma_b2) -> tuple[Activation, float, float]:
     sigma_b2 = nonnegative("sigma_b2", sigma_b2)
     if 0 < sigma_b2 < SMALLEST:
         raise ValueError(f"sigma_b2 must be 0 or at least {SMALLEST}, got {sigma_b2}")
-    return elementwise(activation), _checks.positive_number("sigma_w2", sigma_w2), sigma_b2
+    return elementwise(activation), checks.positive_number("sigma_w2", sigma_w2), sigma_b2
 
 
 def nonnegative(name: str, value) -> float:
-    return 0.0 if value == 0 else _checks.positive_number(name, value)
+    return 0.0 if value == 0 else checks.positive_number(name, value)
 
 
 def settled(activation, sigma_w2, sigma_b2, q0) -> tuple[float, str]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxmlp import _checks, initializers
+from jaxmlp import checks, initializers
 from jaxmlp.activations import Activation
 from jaxmlp.initializers import Initializer
 from jaxmlp.meanfield import finite_width
@@ -85,21 +85,21 @@ def predict(
       >>> of.q.shape, round(float(of.log10_delta[0]), 9), round(float(of.mean[0]), 3)
       ((51,), 0.0, -0.107)
     """
-    depth = _checks.integer("depth", depth, at_least=1)
-    num_nets = _checks.integer("num_nets", num_nets, at_least=1)
+    depth = checks.integer("depth", depth, at_least=1)
+    num_nets = checks.integer("num_nets", num_nets, at_least=1)
     w = _for_each("sigma_w2", sigma_w2, depth + 1)
-    w = np.array([_checks.positive_number("sigma_w2", float(value)) for value in w])
+    w = np.array([checks.positive_number("sigma_w2", float(value)) for value in w])
     activation, _, b = checked(activation, w[0], sigma_b2)
     if not -1 <= c0 <= 1:
         raise ValueError(f"c0 must lie in -1..1, got {c0}")
-    q = _lengths(activation, w, b, _checks.positive_number("q0", q0))
+    q = _lengths(activation, w, b, checks.positive_number("q0", q0))
     chi_1 = np.append(w[1:] * moments(activation, q[:-1]).slope2, np.nan)
     with np.errstate(divide="ignore"):
         infinite = _from_output(np.log10(chi_1[:-1]) / 2)
     wide = Prediction(q, chi_1, _correlations(activation, w, b, q, q0, c0), infinite)
     if width is None:
         return wide
-    widths = [_checks.integer("width", n, at_least=1) for n in _for_each("width", width, depth)]
+    widths = [checks.integer("width", n, at_least=1) for n in _for_each("width", width, depth)]
     if not chi_1[:-1].any():  # step and sign: no gradient in any network
         return wide._replace(mean=infinite, sd=np.zeros(depth + 1), low=infinite, high=infinite)
     mean, sd = np.array(finite_width.statistics(activation, w, b, q, widths)) / (2 * math.log(10))

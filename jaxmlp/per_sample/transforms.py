@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxmlp import _checks, numerics
+from jaxmlp import checks, numerics
 from jaxmlp.backprop import check_hand, each_layer
 from jaxmlp.objective import Objective, check
 from jaxmlp.per_sample.reading import INSTRUMENTS, read_all
@@ -188,7 +188,7 @@ def instruments(
     check_hand(J)
     names = _checked_names(names)
     if microbatch_size is not None:
-        _checks.integer("microbatch_size", microbatch_size, at_least=1)
+        checks.integer("microbatch_size", microbatch_size, at_least=1)
         _refuse_own_readouts(names)
     max_norm = _checked_max_norm(names, max_norm)
 
@@ -224,7 +224,7 @@ def _checked_names(names: Any) -> tuple:
         if not callable(name) and not isinstance(name, str):
             raise TypeError(f"an instrument is a name or a function (A, dZ, layer), got {name!r}")
         if isinstance(name, str) and name not in INSTRUMENTS:
-            raise _checks.unknown_name("instrument", name, INSTRUMENTS)
+            raise checks.unknown_name("instrument", name, INSTRUMENTS)
     labels = [_label(name) for name in names]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
@@ -254,6 +254,6 @@ def _checked_max_norm(names: tuple, max_norm: Any) -> Any:
         return None
     if max_norm is None:
         raise ValueError("'clipped_grad' needs max_norm, the largest norm that is left as it is")
-    if _checks.is_concrete(max_norm) and float(max_norm) != math.inf:
-        _checks.positive_number("max_norm", max_norm)
+    if checks.is_concrete(max_norm) and float(max_norm) != math.inf:
+        checks.positive_number("max_norm", max_norm)
     return max_norm
