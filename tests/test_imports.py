@@ -15,14 +15,19 @@ ORDER = [
     "checks",
     "numerics",
     "activations",
+    "norms",
     "losses",
     "initializers",
+    "layer",
+    "walk",
     "storage",
     "compare",
+    "edge",
     "mlp",
     "objective",
     "backprop",
     "per_sample",
+    "scaled",
     "flow",
     "gradcheck",
     "testing",
@@ -104,7 +109,16 @@ def autodiff_names(tree):
 
 def test_every_module_has_its_place_in_the_order():
     assert set(MODULES) <= set(ORDER)
-    assert {"activations", "losses", "mlp", "objective", "backprop", "train"} <= set(MODULES)
+    assert {
+        "activations",
+        "losses",
+        "layer",
+        "walk",
+        "mlp",
+        "objective",
+        "backprop",
+        "train",
+    } <= set(MODULES)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -139,7 +153,9 @@ def test_hand_written_path_names_no_autodiff(module):
 
 
 def test_hand_written_path_includes_the_walk_and_its_derivatives():
-    assert {"activations", "losses", "backprop"} <= set(BY_HAND) & set(MODULES)
+    assert {"activations", "norms", "losses", "layer", "walk", "backprop"} <= set(BY_HAND) & set(
+        MODULES
+    )
 
 
 def test_checks_see_what_they_look_for():
