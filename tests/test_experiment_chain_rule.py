@@ -275,7 +275,7 @@ def test_latex_holds_the_numbers_and_is_well_formed(monkeypatch):
 @pytest.mark.parametrize(
     ("plain", "latex"),
     [
-        ("A1^T dZ2 / m", r"$A_{1}^{\top} dZ_{2}$"),
+        ("A1^T dZ2", r"$A_{1}^{\top} dZ_{2}$"),
         ("dz1/dV11", r"$\partial z_{1}/\partial V_{11}$"),
         ("dA1 * leaky_relu:0.1'(Z1)", r"$dA_{1} \odot \mathrm{leaky\_relu:0.1}'(Z_{1})$"),
         ("0.5 x (-2.5e-05)", r"$0.5 \times (-2.5\cdot 10^{-5})$"),

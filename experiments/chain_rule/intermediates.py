@@ -53,12 +53,16 @@ def lines(p: Problem, units: Sequence[int]) -> Iterator[Line]:
         yield Line(f"dW{l}", f"{below}^T dZ{l}{m}", t.dW, (i, j), worked(terms, p.divisor))
         if t.db is not None:
             yield Line(
-                f"db{l}", f"sum(dZ{l}){m}", t.db, (j,), worked(zip(t.dZ[:, j], strict=True)) + over
+                f"db{l}",
+                f"sum(dZ{l}){m}",
+                t.db,
+                (j,),
+                worked(zip(t.dZ[:, j], strict=True), p.divisor),
             )
         if t.dslope is not None:
             terms = zip(t.dA.ravel(), np.minimum(t.Z, 0).ravel(), strict=True)
             yield Line(
-                f"ds{l}", f"sum(dA{l} * min(Z{l}, 0)){m}", t.dslope, (), worked(terms) + over
+                f"ds{l}", f"sum(dA{l} * min(Z{l}, 0)){m}", t.dslope, (), worked(terms, p.divisor)
             )
     terms = zip(p.steps[0].dZ[0], p.W[0][units[0]], strict=True)
     yield Line("dX", f"dZ1 W1^T{m}", p.dX, (0, units[0]), worked(terms, p.divisor))
