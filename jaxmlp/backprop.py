@@ -89,7 +89,7 @@ def output_derivatives(J: Objective, Z, A, Y):
     if losses.collapses(J.loss, J.mlp.output):
         dZ = J.loss.dZ(Z, A, Y).astype(dtype)
     elif J.mlp.output == activations.softmax:
-        dZ = losses.softmax_vjp(A, dA).astype(dtype)
+        dZ = activations.softmax_vjp(A, dA).astype(dtype)
     return dA.astype(dtype), dZ
 
 
@@ -105,7 +105,9 @@ class _Saved(NamedTuple):
 def _forward(part: Segment, A, keep_Z: bool) -> _Saved:
     if part.count is None:
         return _Saved(A, *layer_forward(part.activation, part.layer, A))
-    keep_Z = keep_Z or activations.reads_Z(part.activation) or part.layer.slope is not None
+    keep_Z = (
+        keep_Z or activations.derivative_needs_z(part.activation) or part.layer.slope is not None
+    )
 
     def body(A_prev, layer):
         Z, A = layer_forward(part.activation, layer, A_prev)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int8
 
-from jaxmlp import activations, losses, numerics
+from jaxmlp import activations, numerics, targets
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import check_hand, output_derivatives
 from jaxmlp.mlp import Segment, segments
@@ -293,7 +293,7 @@ def forward_layer(
             steepness = jnp.abs(act.derivative(Z, A, *slope))
             saturated = jnp.mean(steepness <= 0.01 * _largest_slope(act, slope), dtype=r.dtype)
             dead = jnp.mean(jnp.all(steepness == 0, axis=0), dtype=r.dtype)
-    keep_Z = keep_Z or bool(slope) or activations.reads_Z(act)
+    keep_Z = keep_Z or bool(slope) or activations.derivative_needs_z(act)
     scaled = Scaled(A, exponent, r, size, cause)
     reading = Forward(_log10_rms(scaled), correlation, saturated, dead)
     return scaled, Kept(A_prev, Z if keep_Z else None), reading
@@ -359,7 +359,7 @@ def output_derivative(J: Objective, layer: Layer, Z, A: Scaled, Y) -> Scaled:
     slope = slopes(layer)
     exponent = jnp.zeros((), jnp.int32)
     if J.mlp.output.homogeneous and J.loss.degree is not None:
-        Y = losses.as_rows(J.loss, Y, A.mantissa.shape[1], A.mantissa.dtype)
+        Y = targets.targets_as_rows(J.loss, Y, A.mantissa.shape[1], A.mantissa.dtype)
         common = jnp.maximum(A.exponent + A.size, split_norm(Y)[1])
         dA = J.loss.dA(
             A.mantissa * power_of_two(A.exponent - common, Y.dtype),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxmlp import checks, losses
+from jaxmlp import checks, losses, targets
 from jaxmlp.mlp import MLP, as_array, as_jax, check_inputs, check_params, forward
 
 
@@ -81,7 +81,7 @@ def mean_loss(J: Objective, Z, A, Y) -> Float[Array, ""]:
 def loss_inputs(J: Objective, Z, A, Y):
     """Z, A and the targets as rows, all in the precision that the loss is computed in."""
     dtype = jnp.promote_types(Z.dtype, jnp.float32)
-    return Z.astype(dtype), A.astype(dtype), losses.as_rows(J.loss, Y, A.shape[1], dtype)
+    return Z.astype(dtype), A.astype(dtype), targets.targets_as_rows(J.loss, Y, A.shape[1], dtype)
 
 
 def divisor(J: Objective, m: int) -> int:
@@ -95,9 +95,9 @@ def check(J: Objective, params, X, Y):
     X = check_inputs(J.mlp, X, dtype)
     Y = as_array("Y", Y)
     K = J.mlp.sizes[-1]
-    losses.check_target_shape(J.loss, Y, X.shape[0], K)
+    targets.check_target_shape(J.loss, Y, X.shape[0], K)
     if checks.is_concrete(Y):
-        losses.check_target_values(J.loss, np.asarray(Y), K)
+        targets.check_target_values(J.loss, np.asarray(Y), K)
     return params, X, as_jax("Y", Y)
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-from support import problem, relative_errors
+from support import problem, relative_error, relative_errors
 
 import jaxmlp
 from jaxmlp import activations
@@ -174,6 +174,21 @@ def test_prelu_slope_derivative_of_one_sample_is_the_sum_of_the_negative_parts()
     assert grads.slope == -2 * -4 / 2  # (a - y) min(z, 0), mean over the samples
 
 
+@pytest.mark.usefixtures("x64")
+def test_softmax_vjp_equals_the_explicit_jacobian():
+    rng, K = np.random.default_rng(0), 4
+    A, dA = rng.dirichlet(np.ones(K), size=6), rng.normal(size=(6, K))
+    expected = np.empty_like(A)
+    for i, (s, cotangent) in enumerate(zip(A, dA, strict=True)):
+        jacobian = np.array(
+            [[s[j] * (1 - s[j]) if j == k else -s[j] * s[k] for k in range(K)] for j in range(K)]
+        )
+        expected[i] = cotangent @ jacobian
+    by_hand = activations.softmax_vjp(jnp.asarray(A), jnp.asarray(dA))
+    assert relative_error(by_hand, expected) < TOLERANCE
+    assert relative_error(1.001 * by_hand, expected) > 0.9e-3
+
+
 # --- the functions --------------------------------------------------------------------------------
 
 
@@ -327,12 +342,12 @@ def test_homogeneous_activations_and_no_others_scale_with_their_input(name):
 
 @pytest.mark.parametrize("name", ["linear", "relu", "step", "sign", "sigmoid", "tanh", "elu"])
 def test_derivative_reads_the_saved_output_alone(name):
-    assert not activations.reads_Z(activations.get(name))
+    assert not activations.derivative_needs_z(activations.get(name))
 
 
 @pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu", "prelu", "erf", "sin", "mish"])
 def test_derivative_that_needs_Z_says_so(name):
-    assert activations.reads_Z(activations.get(name))
+    assert activations.derivative_needs_z(activations.get(name))
 
 
 @pytest.mark.parametrize(
@@ -340,7 +355,7 @@ def test_derivative_that_needs_Z_says_so(name):
     [(lambda Z, A: 3 * Z**2, True), (lambda Z, A: Z, True), (lambda Z, A: A, False)],
 )
 def test_derivative_of_a_user_is_looked_at_too(derivative, reads):
-    assert activations.reads_Z(Activation("mine", lambda Z: Z**3, derivative)) == reads
+    assert activations.derivative_needs_z(Activation("mine", lambda Z: Z**3, derivative)) == reads
 
 
 # --- dtypes and large inputs ----------------------------------------------------------------------

@@ -16,6 +16,7 @@ ORDER = [
     "numerics",
     "activations",
     "losses",
+    "targets",
     "initializers",
     "storage",
     "compare",
@@ -29,7 +30,6 @@ ORDER = [
     "train",
     "meanfield",
     "sweep",
-    "idx",
     "datasets",
     "plotting",
     "__main__",
@@ -113,9 +113,7 @@ def test_imports_point_upwards_only(module):
     assert siblings(parsed(module)) - {module} <= above
 
 
-@pytest.mark.parametrize(
-    ("module", "allowed"), [("datasets", {"checks", "idx"}), ("idx", set()), ("plotting", set())]
-)
+@pytest.mark.parametrize(("module", "allowed"), [("datasets", {"checks"}), ("plotting", set())])
 def test_datasets_and_plotting_stand_alone(module, allowed):
     tree = parsed(module)
     assert siblings(tree) - {module} <= allowed

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmlp import activations, losses
+from jaxmlp import activations, targets
 from jaxmlp.gradcheck.naming import by_name, cast, replaced
 from jaxmlp.gradcheck.references import FLOAT64
 from jaxmlp.mlp import layer_forward, segments
@@ -153,5 +153,5 @@ def _complex_value(J: Objective, params, X, Y):
             Z, A = one(segment.layer, A)
         else:
             A, _ = jax.lax.scan(lambda A, layer: (one(layer, A)[1], None), A, segment.layer)  # noqa: B023
-    Y = losses.as_rows(J.loss, jax.numpy.asarray(Y), A.shape[1], FLOAT64)
+    Y = targets.targets_as_rows(J.loss, jax.numpy.asarray(Y), A.shape[1], FLOAT64)
     return jax.numpy.sum(J.loss.value(Z, A, Y)) / divisor(J, len(A))
