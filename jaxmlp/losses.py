@@ -22,8 +22,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxmlp import numerics
-from jaxmlp.activations import Activation
+from jaxmlp.activations import Activation, linear, sigmoid, softmax
 from jaxmlp.checks import unknown_name
+
+TARGETS = ("numbers", "probabilities", "distribution")
+REDUCTIONS = ("mean", "sum")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Loss:
         general chain `dA * act'(Z)` (with softmax its Jacobian) applies.
       collapses_with: the output activation that `dZ` is for.
       outputs: the output activations that the loss accepts; None for any.
+      targets: "numbers"; "probabilities", each in [0, 1]; or a "distribution", whose rows sum to 1
+        and which may also be given as labels.
       reduction: "mean" or "sum" over the samples.
       degree: k where `dA(c A, c Y) = c^k dA(A, Y)` for c > 0; None where there is none. Such a
         derivative can be taken of values far out of range, scaled into it.
@@ -47,10 +52,24 @@ class Loss:
     value: Callable = dataclasses.field(repr=False)
     dA: Callable = dataclasses.field(repr=False)
     dZ: Callable | None = dataclasses.field(default=None, repr=False)
-    collapses_with: str | None = None
-    outputs: tuple[str, ...] | None = None
+    collapses_with: Activation | None = None
+    outputs: tuple[Activation, ...] | None = None
+    targets: str = "numbers"
     reduction: str = "mean"
     degree: int | None = None
+
+    def __post_init__(self):
+        if self.targets not in TARGETS:
+            raise ValueError(
+                f"loss {self.name!r}: targets must be in {TARGETS}, got {self.targets!r}"
+            )
+        if self.reduction not in REDUCTIONS:
+            raise ValueError(
+                f"loss {self.name!r}: reduction must be in {REDUCTIONS}, got {self.reduction!r}"
+            )
+        for act in (self.collapses_with, *(self.outputs or ())):
+            if not isinstance(act, Activation | None):
+                raise TypeError(f"loss {self.name!r}: outputs must be Activations, got {act!r}")
 
 
 def _ratio(a, b):
@@ -65,8 +84,9 @@ cross_entropy = Loss(
     value=lambda Z, A, Y: -jnp.sum(Y * jax.nn.log_softmax(Z), axis=1),
     dA=lambda A, Y: _ratio(-Y, A),
     dZ=lambda Z, A, Y: A * jnp.sum(Y, axis=1, keepdims=True) - Y,
-    collapses_with="softmax",
-    outputs=("softmax",),
+    collapses_with=softmax,
+    outputs=(softmax,),
+    targets="distribution",
 )
 
 # A2, A3: a - y with sigmoid. Written (1 - y) a - y (1 - a) with 1 - a = sigmoid(-z), because
@@ -78,8 +98,9 @@ binary_cross_entropy = Loss(
     ),
     dA=lambda A, Y: _ratio(-Y, A) + _ratio(1 - Y, 1 - A),
     dZ=lambda Z, A, Y: (1 - Y) * A - Y * jax.nn.sigmoid(-Z),
-    collapses_with="sigmoid",
-    outputs=("sigmoid",),
+    collapses_with=sigmoid,
+    outputs=(sigmoid,),
+    targets="probabilities",
 )
 
 # F1
@@ -95,7 +116,7 @@ half_squared_error = Loss(
     value=lambda Z, A, Y: jnp.sum((A - Y) ** 2, axis=1) / 2,
     dA=lambda A, Y: A - Y,
     dZ=lambda Z, A, Y: A - Y,
-    collapses_with="linear",
+    collapses_with=linear(),
     degree=1,
 )
 
@@ -137,4 +158,22 @@ def get(loss: str | Loss) -> Loss:
 
 def collapses(loss: Loss, output: Activation) -> bool:
     """Whether output activation and loss collapse to the loss's own `dZ`."""
-    return loss.dZ is not None and loss.collapses_with == output.name
+    return loss.dZ is not None and loss.collapses_with == output
+
+
+def check_output(loss: Loss, output: Activation) -> None:
+    """Refuse an output activation that the loss cannot take, or one that only has its name.
+
+    The activations are compared and not their names: the formulas hold for that very function.
+    """
+    if loss.outputs is None or output in loss.outputs:
+        return
+    needed = [act.name for act in loss.outputs]
+    if output.name in needed:
+        raise ValueError(
+            f"{loss.name} needs the output activations.{output.name}, but the MLP's is another "
+            f"Activation of the name {output.name!r}"
+        )
+    raise ValueError(
+        f"{loss.name} needs a {' or '.join(needed)} output, but the MLP's is {output.name}"
+    )

@@ -47,11 +47,7 @@ class Objective:
         if not isinstance(self.mlp, MLP):
             raise TypeError(f"mlp must be an MLP, got {self.mlp!r}")
         loss = losses.get(self.loss)
-        output = self.mlp.output.name
-        if loss.outputs is not None and output not in loss.outputs:
-            raise ValueError(
-                f"{loss.name} needs a {' or '.join(loss.outputs)} output, but the MLP's is {output}"
-            )
+        losses.check_output(loss, self.mlp.output)
         object.__setattr__(self, "loss", loss)
 
     def __hash__(self):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxmlp.activations import Activation
+from jaxmlp.activations import Activation, sigmoid, softmax
 from jaxmlp.checks import finite
 from jaxmlp.losses import Loss
 
@@ -18,16 +18,16 @@ def targets_as_rows(loss: Loss, Y: Array, K: int, dtype) -> Float[Array, "m K"]:
 
 
 def is_labels(loss: Loss, Y, K: int) -> bool:
-    """Whether Y holds class numbers, `(m,)` integers for the cross-entropy."""
+    """Whether Y holds class numbers, `(m,)` integers where rows would be distributions."""
     integral = np.issubdtype(Y.dtype, np.integer)
-    return loss.name == "cross_entropy" and Y.ndim == 1 and (integral or K > 1)
+    return loss.targets == "distribution" and Y.ndim == 1 and (integral or K > 1)
 
 
 def check_target_shape(loss: Loss, Y, m: int, K: int) -> None:
     """Refuse targets whose shape or kind does not fit; looks at no values."""
     if Y.dtype.kind not in "biuf" and not jnp.issubdtype(Y.dtype, jnp.floating):
         raise TypeError(f"Y must be numbers, got dtype {Y.dtype}")
-    shapes = f"({m}, {K})" + (f" or ({m},)" if K == 1 or loss.name == "cross_entropy" else "")
+    shapes = f"({m}, {K})" + (f" or ({m},)" if K == 1 or loss.targets == "distribution" else "")
     if Y.ndim not in (1, 2):
         raise ValueError(f"Y must have shape {shapes}, got {Y.shape}")
     if Y.shape[0] != m:
@@ -35,7 +35,7 @@ def check_target_shape(loss: Loss, Y, m: int, K: int) -> None:
     if Y.ndim == 1:
         if is_labels(loss, Y, K) and not np.issubdtype(Y.dtype, np.integer):
             raise TypeError(f"labels in Y must have an integer dtype, got {Y.dtype}")
-        if loss.name != "cross_entropy" and K != 1:
+        if loss.targets != "distribution" and K != 1:
             raise ValueError(f"Y must have shape {shapes} for {K} outputs, got {Y.shape}")
     elif Y.shape[1] != K:
         raise ValueError(f"Y has {Y.shape[1]} columns, but the model has {K} outputs")
@@ -53,14 +53,14 @@ def check_target_values(loss: Loss, Y: np.ndarray, K: int) -> None:
         return
     rows = np.asarray(Y, np.float64).reshape(len(Y), K)
     finite("Y", rows)
-    if loss.outputs is None:
+    if loss.targets == "numbers":
         return
     if (rows < 0).any() or (rows > 1).any():
         i, k = (int(j) for j in np.argwhere((rows < 0) | (rows > 1))[0])
         raise ValueError(
             f"targets of {loss.name} are probabilities in [0, 1], but Y[{i}, {k}] is {rows[i, k]:g}"
         )
-    if loss.name == "cross_entropy":
+    if loss.targets == "distribution":
         sums = rows.sum(axis=1)
         half = Y.dtype.itemsize <= 2 and not np.issubdtype(Y.dtype, np.integer)
         off = np.abs(sums - 1) > (1e-2 if half else 1e-5)
@@ -75,9 +75,9 @@ def accuracy(loss: Loss, output: Activation, A, Y) -> Float[Array, ""]:
     One output: `a > 1/2` agrees with `y > 1/2`. Binary cross-entropy on several outputs: the
     share of right entries. Otherwise softmax and sigmoid outputs by their largest entry.
     """
-    if output.name not in ("softmax", "sigmoid"):
+    if output not in (softmax, sigmoid):
         return jnp.full((), jnp.nan, jnp.float32)
-    if (A.shape[1] == 1 and output.name == "sigmoid") or loss.name == "binary_cross_entropy":
+    if (A.shape[1] == 1 and output == sigmoid) or loss.targets == "probabilities":
         right = (A > 0.5) == (Y > 0.5)
     else:
         right = jnp.argmax(A, axis=1) == jnp.argmax(Y, axis=1)

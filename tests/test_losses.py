@@ -10,6 +10,7 @@ from support import relative_error
 
 import jaxmlp
 from jaxmlp import activations, losses
+from jaxmlp.activations import Activation
 from jaxmlp.losses import Loss
 
 M, K = 6, 4
@@ -390,6 +391,41 @@ def test_errors_of_the_toy_example(predictions, error):  # F2; one of the notes 
 def test_loss_that_does_not_fit_the_output_is_refused(name, output, sentence):
     with pytest.raises(ValueError, match=sentence):
         jaxmlp.Objective(jaxmlp.MLP((2, 3), output=output), name)
+
+
+DOUBLED = Activation("linear", lambda Z: 2 * Z, lambda Z, A: jnp.full_like(A, 2))
+IMPOSTORS = {
+    "cross_entropy": Activation("softmax", lambda Z: Z, lambda Z, A: jnp.ones_like(A)),
+    "binary_cross_entropy": Activation("sigmoid", jnp.tanh, lambda Z, A: 1 - A**2),
+}
+
+
+def test_half_squared_error_does_not_collapse_with_another_activation_called_linear():
+    J, params, X, Y = linear_network(LOGITS, TARGETS, "half_squared_error", DOUBLED, np.float32)
+    by_hand, by_autodiff = both_gradients(J, params, X, Y)
+    assert relative_error(by_hand, by_autodiff) < 1e-6  # float32; without the factor 2 it is 0.5
+
+
+@pytest.mark.parametrize("name", IMPOSTORS)
+def test_another_activation_with_the_name_that_a_loss_needs_is_refused(name):
+    impostor = IMPOSTORS[name]
+    sentence = rf"^{name} needs the output activations\.{impostor.name}, but the MLP's is another"
+    with pytest.raises(ValueError, match=sentence):
+        jaxmlp.Objective(jaxmlp.MLP((2, 3), output=impostor), name)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "sentence"),
+    [
+        ({"reduction": "average"}, ValueError, r"'mse': reduction .*'sum'\), got 'average'"),
+        ({"targets": "labels"}, ValueError, r"'mse': targets must be in .* got 'labels'"),
+        ({"collapses_with": "linear"}, TypeError, "outputs must be Activations, got 'linear'"),
+        ({"outputs": ("softmax",)}, TypeError, "outputs must be Activations, got 'softmax'"),
+    ],
+)
+def test_description_of_a_loss_is_checked(fields, error, sentence):
+    with pytest.raises(error, match=sentence):
+        dataclasses.replace(losses.mse, **fields)
 
 
 def test_loss_comes_by_name_or_as_itself():

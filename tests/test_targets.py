@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import jax
@@ -61,6 +62,22 @@ def test_accuracy_is_the_share_classified_right(name, output, A, Y, share):
     A, Y = np.array(A, np.float32), np.array(Y, np.float32)
     got = targets.accuracy(losses.get(name), activations.get(output), A, Y)
     np.testing.assert_array_equal(got, np.float32(share))
+
+
+@pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+def test_accuracy_of_another_activation_of_that_name_is_no_number(name):
+    A = np.array([[0.7, 0.3]], np.float32)
+    share = targets.accuracy(losses.mse, activations.Activation(name, lambda Z: Z), A, A)
+    np.testing.assert_array_equal(share, np.float32(np.nan))
+
+
+def test_what_targets_a_loss_takes_does_not_depend_on_its_name():
+    own = dataclasses.replace(losses.mse, name="cross_entropy")
+    labels = ONE_HOT.argmax(axis=1)
+    assert not targets.is_labels(own, labels, 3)
+    smoothed = dataclasses.replace(losses.cross_entropy, name="smoothed")
+    targets.check_target_shape(smoothed, labels, 8, 3)
+    np.testing.assert_array_equal(targets.targets_as_rows(smoothed, labels, 3, np.float32), ONE_HOT)
 
 
 # --- what is refused ------------------------------------------------------------------------------
