@@ -21,9 +21,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxmlp import numerics
+from jaxmlp import named, numerics
 from jaxmlp.activations import Activation, linear, sigmoid, softmax
-from jaxmlp.checks import unknown_name
 
 TARGETS = ("numbers", "probabilities", "distribution")
 REDUCTIONS = ("mean", "sum")
@@ -70,6 +69,9 @@ class Loss:
         for act in (self.collapses_with, *(self.outputs or ())):
             if not isinstance(act, Activation | None):
                 raise TypeError(f"loss {self.name!r}: outputs must be Activations, got {act!r}")
+
+    def __reduce__(self):
+        return named.reduced(self, get)
 
 
 def _ratio(a, b):
@@ -151,9 +153,7 @@ def get(loss: str | Loss) -> Loss:
         return loss
     if not isinstance(loss, str):
         raise TypeError(f"a loss must be a name or a Loss, got {loss!r}")
-    if loss not in _LOSSES:
-        raise unknown_name("loss", loss, _LOSSES)
-    return _LOSSES[loss]
+    return named.look_up("loss", loss, _LOSSES)
 
 
 def collapses(loss: Loss, output: Activation) -> bool:

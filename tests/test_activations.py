@@ -1,4 +1,6 @@
+import copy
 import dataclasses
+import pickle
 import re
 
 import jax
@@ -451,15 +453,56 @@ def test_unknown_name_far_from_any_lists_them_all():
         activations.get("qqq")
 
 
-@pytest.mark.parametrize("wrong", ["leaky_relu:x", "relu:1:2", "elu:", "relu:nan", "elu:inf"])
-def test_arguments_of_a_name_must_be_numbers(wrong):
-    with pytest.raises(ValueError, match=f"activation '{wrong}': expected numbers after"):
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("leaky_relu:x", "'leaky_relu:x': slope must be a number, got 'x'$"),
+        ("elu:", "'elu:': alpha must be a number, got ''$"),
+        ("linear:1:2:3", "'linear:1:2:3' has 3 arguments, expected linear:a:b$"),
+        ("relu:1:2", "'relu:1:2' has 2 arguments, expected relu:threshold$"),
+        ("relu:nan", "'relu:nan': threshold must be finite, got nan$"),
+        ("linear:1:inf", "'linear:1:inf': b must be finite, got inf$"),
+    ],
+)
+def test_argument_of_a_name_that_does_not_fit_is_named(wrong, sentence):
+    with pytest.raises(ValueError, match=f"^activation {sentence}"):
         activations.get(wrong)
 
 
 def test_name_without_a_factory_takes_no_arguments():
     with pytest.raises(ValueError, match="'sigmoid' takes no arguments, got 'sigmoid:3'"):
         activations.get("sigmoid:3")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "softmax"])
+def test_activation_of_the_library_survives_a_pickle_and_a_copy(name):
+    activation = activations.get(name)
+    back = pickle.loads(pickle.dumps(activation))
+    assert back == activation
+    assert hash(back) == hash(activation)
+    assert copy.deepcopy(activation) is activation
+
+
+def cube(Z):
+    return Z**3
+
+
+def of_cube(Z, A):
+    return 3 * Z**2
+
+
+def test_activation_of_a_user_survives_a_pickle_as_its_functions_do():
+    own = Activation("relu", cube, of_cube, kinks=(1,))  # the library's name, but not its relu
+    back = pickle.loads(pickle.dumps(own))
+    assert back == own
+    assert back.fn is cube
+
+
+def test_network_and_loss_survive_a_pickle():
+    J = jaxmlp.Objective(jaxmlp.MLP((2, 4, 3), hidden="leaky_relu:0.1"), "cross_entropy")
+    back = pickle.loads(pickle.dumps(J))
+    assert back == J
+    assert hash(back) == hash(J)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import jaxmlp
 PACKAGE = Path(jaxmlp.__file__).parent
 ORDER = [
     "checks",
+    "named",
     "numerics",
     "activations",
     "losses",

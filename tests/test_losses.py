@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -434,3 +435,23 @@ def test_loss_comes_by_name_or_as_itself():
     assert losses.get(mse) is mse
     with pytest.raises(TypeError, match="a loss must be a name or a Loss, got 3"):
         losses.get(3)
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_loss_survives_a_pickle(name):
+    back = pickle.loads(pickle.dumps(losses.get(name)))
+    assert back == losses.get(name)
+    assert hash(back) == hash(losses.get(name))
+
+
+def value_of_own(Z, A, Y):
+    return jnp.sum(jnp.abs(A - Y), axis=1)
+
+
+def dA_of_own(A, Y):
+    return jnp.sign(A - Y)
+
+
+def test_loss_of_a_user_survives_a_pickle_as_its_functions_do():
+    own = Loss("mse", value_of_own, dA_of_own, outputs=(activations.sigmoid,))
+    assert pickle.loads(pickle.dumps(own)) == own != losses.mse

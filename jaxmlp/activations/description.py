@@ -7,6 +7,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxmlp import named
+
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
@@ -47,6 +49,11 @@ class Activation:
 
     def __repr__(self):
         return f"Activation({self.name!r})"
+
+    def __reduce__(self):
+        from jaxmlp.activations.by_name import get  # which knows all Activations, and so is below
+
+        return named.reduced(self, get)
 
 
 @functools.cache

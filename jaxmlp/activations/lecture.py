@@ -1,32 +1,19 @@
 """The activations of the lecture (D1 to D12), and softmax's Jacobian beside softmax (B2)."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxmlp import named
 from jaxmlp.activations.description import Activation
-
-
-def _label(name: str, arguments: tuple[float, ...], defaults: tuple[float, ...]) -> str:
-    """The name `get` reads back: `leaky_relu`, `leaky_relu:0.1`, `linear:2:-1`."""
-    while arguments and arguments[-1] == defaults[len(arguments) - 1]:
-        arguments = arguments[:-1]
-    return ":".join([name, *(str(value).removesuffix(".0") for value in arguments)])
-
-
-def _finite(name: str, value: float) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, got {value}")
-    return number
+from jaxmlp.checks import finite_number
 
 
 def linear(a: float = 1.0, b: float = 0.0) -> Activation:
     """Return `a z + b`, derivative `a` (D1); the identity by default."""
-    return _linear(_finite("a", a), _finite("b", b))
+    return _linear(finite_number("a", a), finite_number("b", b))
 
 
 @functools.cache
@@ -34,7 +21,7 @@ def _linear(a: float, b: float) -> Activation:
     if (a, b) == (1.0, 0.0):
         return Activation("linear", lambda Z: Z, lambda Z, A: jnp.ones_like(A), homogeneous=True)
     return Activation(
-        _label("linear", (a, b), (1.0, 0.0)),
+        named.label(linear, a, b),
         lambda Z: a * Z + b,
         lambda Z, A: jnp.full_like(A, a),
         homogeneous=b == 0.0,
@@ -62,7 +49,7 @@ tanh = Activation("tanh", jnp.tanh, lambda Z, A: (1 - A) * (1 + A))
 
 def relu(threshold: float = 0.0) -> Activation:
     """Return `z` if `z > T` else 0, derivative 1 or 0 (D7); at `z = T` both are 0."""
-    return _relu(_finite("threshold", threshold))
+    return _relu(finite_number("threshold", threshold))
 
 
 @functools.cache
@@ -71,7 +58,7 @@ def _relu(T: float) -> Activation:
         gate = lambda Z, A: (A > 0).astype(A.dtype)  # noqa: E731
         return Activation("relu", jax.nn.relu, gate, (0,), homogeneous=True)
     return Activation(
-        _label("relu", (T,), (0.0,)),
+        named.label(relu, T),
         lambda Z: jnp.where(Z > T, Z, 0),
         lambda Z, A: (Z > T).astype(Z.dtype),
         kinks=(T,),
@@ -84,7 +71,7 @@ def leaky_relu(slope: float = 0.01, threshold: float = 0.0) -> Activation:
     The notes write `z > T`; the convention here is that of `jax.nn.leaky_relu`. At T = 0 the
     functions are the same and only the derivative at exactly 0 differs (1 here).
     """
-    return _leaky_relu(_finite("slope", slope), _finite("threshold", threshold))
+    return _leaky_relu(finite_number("slope", slope), finite_number("threshold", threshold))
 
 
 @functools.cache
@@ -92,7 +79,7 @@ def _leaky_relu(s: float, T: float) -> Activation:
     # With T = 0 and s > 0 the sign of A tells the side, and Z need not be kept.
     upper = (lambda Z, A: A >= 0) if T == 0.0 and s > 0 else (lambda Z, A: Z >= T)
     return Activation(
-        _label("leaky_relu", (s, T), (0.01, 0.0)),
+        named.label(leaky_relu, s, T),
         lambda Z: jnp.where(Z >= T, Z, s * Z),
         lambda Z, A: jnp.where(upper(Z, A), 1, s).astype(A.dtype),
         kinks=(T,),
@@ -113,7 +100,7 @@ prelu = Activation(
 
 def elu(alpha: float = 1.0) -> Activation:
     """Return `alpha (e^z - 1)` below 0, `z` above; derivative `A + alpha` or 1 (D10)."""
-    return _elu(_finite("alpha", alpha))
+    return _elu(finite_number("alpha", alpha))
 
 
 @functools.cache
@@ -121,7 +108,7 @@ def _elu(alpha: float) -> Activation:
     # With alpha < 0 the sign of A does not tell the side, so the gate reads Z.
     gate = (lambda Z, A: A > 0) if alpha > 0 else (lambda Z, A: Z > 0)
     return Activation(
-        _label("elu", (alpha,), (1.0,)),
+        named.label(elu, alpha),
         lambda Z: jax.nn.elu(Z, alpha),
         lambda Z, A: jnp.where(gate(Z, A), 1, A + alpha),
         kinks=() if alpha == 1.0 else (0,),

@@ -1,12 +1,9 @@
 """Toy data, made on the spot."""
 
-import math
-import numbers
-
 import jax
 import numpy as np
 
-from jaxmlp.checks import integer, positive_number, prng_key
+from jaxmlp.checks import integer, not_negative_number, positive_number, prng_key
 from jaxmlp.datasets.description import Dataset, rows_of
 
 
@@ -39,7 +36,7 @@ def spiral(
     """
     points_per_class = integer("points_per_class", points_per_class, at_least=1)
     num_classes = integer("num_classes", num_classes, at_least=1)
-    noise = _not_negative("noise", noise)
+    noise = not_negative_number("noise", noise)
     shape = (num_classes, points_per_class)
     if key is not None:
         normals = _host(jax.random.normal(prng_key(key), shape, "float32"))
@@ -117,15 +114,6 @@ def vehicles_split() -> tuple[Dataset, Dataset]:
     """
     data = vehicles()
     return rows_of(data, [0, 2, 3, 5]), rows_of(data, [1, 4])
-
-
-def _not_negative(name: str, value) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    number = float(value)
-    if not 0 <= number < math.inf:
-        raise ValueError(f"{name} must be finite and at least 0, got {number}")
-    return number
 
 
 def _host(values: jax.Array) -> np.ndarray:
