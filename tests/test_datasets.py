@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import os
 import statistics
 import struct
 import subprocess
@@ -216,6 +217,15 @@ def test_damaged_idx_is_refused(tmp_path, content, sentence):
     (tmp_path / "data").write_bytes(content)
     with pytest.raises(ValueError, match=sentence):
         read_idx(tmp_path / "data")
+
+
+def test_pipe_or_folder_in_place_of_an_idx_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(ValueError, match=f"^{path} is not a regular file$"):
+            read_idx(path)
+    with pytest.raises(FileNotFoundError):
+        read_idx(tmp_path / "missing")
 
 
 def test_idx_checksum_is_that_of_the_uncompressed_bytes(tmp_path):
