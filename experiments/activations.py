@@ -104,7 +104,7 @@ def softmax_of_one():
     """s_1 of (z, 0, 0) as a function of z; its derivative is the Jacobian's s_1 (1 - s_1) (B2)."""
     import jax.numpy as jnp
 
-    from jaxmlp import activations, losses
+    from jaxmlp import activations
 
     def outputs(Z):
         rows = jnp.stack([Z, jnp.zeros_like(Z), jnp.zeros_like(Z)], axis=-1)
@@ -113,7 +113,7 @@ def softmax_of_one():
     def derivative(Z, A):
         s = outputs(Z).reshape(-1, 3)
         first = jnp.zeros_like(s).at[:, 0].set(1)
-        return losses.softmax_vjp(s, first)[:, 0].reshape(Z.shape)
+        return activations.softmax_vjp(s, first)[:, 0].reshape(Z.shape)
 
     return activations.Activation("softmax", lambda Z: outputs(Z)[..., 0], derivative)
 
@@ -285,11 +285,11 @@ def softmax_jacobian(z=SOFTMAX_Z):
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxmlp import activations, losses
+    from jaxmlp import activations
 
     softmax, z = activations.softmax.fn, jnp.asarray(z)
     s = softmax(z)
-    hand = losses.softmax_vjp(jnp.tile(s, (len(s), 1)), jnp.eye(len(s)))
+    hand = activations.softmax_vjp(jnp.tile(s, (len(s), 1)), jnp.eye(len(s)))
     return np.asarray(s), np.asarray(hand), float(abs(hand - jax.jacrev(softmax)(z)).max())
 
 

@@ -90,7 +90,7 @@ def output_derivatives(J: Objective, Z, A, Y):
         return None, J.loss.dZ(Z, A, Y).astype(dtype)
     dA = J.loss.dA(A, Y)
     if J.mlp.output == activations.softmax:
-        return None, losses.softmax_vjp(A, dA).astype(dtype)
+        return None, activations.softmax_vjp(A, dA).astype(dtype)
     return dA.astype(dtype), None
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int8
 
-from jaxmlp import activations, losses, walk
+from jaxmlp import activations, targets, walk
 from jaxmlp import layer as arithmetic
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import check_hand, handed_down, output_derivatives
@@ -299,7 +299,7 @@ def output_derivative(J: Objective, S: Scaled, A: Scaled, Y):
     """Return `(dA, dS, A)` of the output, from scaled values so that none overflows."""
     dtype = A.mantissa.dtype
     if J.loss.degree is not None and J.mlp.output != activations.softmax:
-        rows = losses.as_rows(J.loss, Y, A.mantissa.shape[1], dtype)
+        rows = targets.targets_as_rows(J.loss, Y, A.mantissa.shape[1], dtype)
         common = jnp.maximum(A.top, top_of(rows))
         derivatives = J.loss.dA(at(A, common), times_power(rows, -common)), None
         k = common * J.loss.degree

@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxmlp.activations import Activation
-from jaxmlp.activations import reads_Z as derivative_needs_z
+from jaxmlp.activations import Activation, derivative_needs_z
 from jaxmlp.norms import Norm
 
 REZERO = "rezero"

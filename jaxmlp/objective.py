@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Inexact
 
-from jaxmlp import checks, edge, losses
+from jaxmlp import checks, edge, losses, targets
 from jaxmlp.layer import Params
 from jaxmlp.mlp import MLP, forward
 
@@ -49,11 +49,7 @@ class Objective:
         if not isinstance(self.mlp, MLP):
             raise TypeError(f"mlp must be an MLP, got {self.mlp!r}")
         loss = losses.get(self.loss)
-        output = self.mlp.output.name
-        if loss.outputs is not None and output not in loss.outputs:
-            raise ValueError(
-                f"{loss.name} needs a {' or '.join(loss.outputs)} output, but the MLP's is {output}"
-            )
+        losses.check_output(loss, self.mlp.output)
         object.__setattr__(self, "loss", loss)
 
     def __hash__(self):
@@ -83,7 +79,7 @@ def mean_loss(J: Objective, Z, A, Y) -> Inexact[Array, ""]:
 def loss_inputs(J: Objective, Z, A, Y):
     """Z, A and the targets as rows, all in the precision that the loss is computed in."""
     dtype = jnp.promote_types(Z.dtype, jnp.float32)
-    return Z.astype(dtype), A.astype(dtype), losses.as_rows(J.loss, Y, A.shape[1], dtype)
+    return Z.astype(dtype), A.astype(dtype), targets.targets_as_rows(J.loss, Y, A.shape[1], dtype)
 
 
 def divisor(J: Objective, m: int) -> int:
@@ -99,15 +95,15 @@ def check(J: Objective, params, X, Y):
         return params, X, Y
     rows = edge.as_array("Y", Y)
     K = J.mlp.sizes[-1]
-    losses.check_target_shape(J.loss, rows, X.shape[0], K)
+    targets.check_target_shape(J.loss, rows, X.shape[0], K)
     if checks.is_concrete(rows):
         parts = edge.local_values(rows) if isinstance(rows, jax.Array) else [rows]
         for part in parts:
-            losses.check_target_values(J.loss, part, K)
-    targets = edge.as_jax("Y", rows)
-    if targets is Y and checks.is_concrete(Y):
+            targets.check_target_values(J.loss, part, K)
+    taken = edge.as_jax("Y", rows)
+    if taken is Y and checks.is_concrete(Y):
         _TARGETS[id(Y), J, X.shape[0]] = Y
-    return params, X, targets
+    return params, X, taken
 
 
 # JAX arrays that were looked at as targets: nobody can change them

@@ -13,10 +13,12 @@ import jaxmlp
 PACKAGE = Path(jaxmlp.__file__).parent
 ORDER = [
     "checks",
+    "named",
     "numerics",
     "activations",
     "norms",
     "losses",
+    "targets",
     "initializers",
     "layer",
     "walk",
@@ -34,7 +36,6 @@ ORDER = [
     "train",
     "meanfield",
     "sweep",
-    "idx",
     "datasets",
     "plotting",
     "__main__",
@@ -127,9 +128,7 @@ def test_imports_point_upwards_only(module):
     assert siblings(parsed(module)) - {module} <= above
 
 
-@pytest.mark.parametrize(
-    ("module", "allowed"), [("datasets", {"checks", "idx"}), ("idx", set()), ("plotting", set())]
-)
+@pytest.mark.parametrize(("module", "allowed"), [("datasets", {"checks"}), ("plotting", set())])
 def test_datasets_and_plotting_stand_alone(module, allowed):
     tree = parsed(module)
     assert siblings(tree) - {module} <= allowed

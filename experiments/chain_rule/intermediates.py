@@ -70,7 +70,7 @@ def lines(p: Problem, units: Sequence[int]) -> Iterator[Line]:
 
 def output_lines(p: Problem, at: tuple[int, int]) -> Iterator[Line]:
     """dA[L], and dZ[L]: collapsed (B5), through the softmax Jacobian (B2), or entry by entry."""
-    L, t, loss, output = len(p.W), p.steps[-1], p.J.loss, p.J.mlp.output.name
+    L, t, loss, output = len(p.W), p.steps[-1], p.J.loss, p.J.mlp.output
     numbers = {"A": short(t.A[at]), "Y": short(p.Y[at])}
     numbers["|A - Y|"] = short(float(np.linalg.norm(t.A[0] - p.Y[0])))
 
@@ -81,7 +81,7 @@ def output_lines(p: Problem, at: tuple[int, int]) -> Iterator[Line]:
     yield line(f"dA{L}", SLOPES[loss.name], t.dA)
     if loss.collapses_with == output:
         yield line(f"dZ{L}", "(A - Y)", t.dZ)
-    elif output == "softmax":
+    elif output.name == "softmax":
         terms = zip(t.dA[0], t.A[0] * ((np.arange(t.A.shape[1]) == at[1]) - t.A[at]), strict=True)
         yield Line(f"dZ{L}", f"dA{L} softmax'(Z{L})", t.dZ, at, worked(terms))
     else:
