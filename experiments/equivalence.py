@@ -37,37 +37,40 @@ def main(config: Config) -> bool:
     """Return whether a difference is beyond its limit."""
     import jax
 
+    common.check_integers(config, "depths", "width")
+    chosen, rows = cells(config), []
+    with common.Results("equivalence", config) as results:
+        with common.progress("networks") as report:
+            for done, cell in enumerate(chosen, start=1):
+                rows.extend(compare(*cell, width=config.width, seed=config.seed))
+                if done % 16 == 0:
+                    results.csv(rows)
+                    jax.clear_caches()  # hundreds of compiled networks exhaust the memory maps
+                report(done, len(chosen))
+        results.csv(rows)
+        common.table("Hand against jax.grad: the worst leaf for each activation", worst(rows))
+        beyond = [row for row in rows if not row["difference"] <= LIMITS[row["dtype"]]]
+        print(
+            f"\n{len(chosen)} networks, {len(rows)} leaves of layers compared; limits: "
+            + ", ".join(f"{dtype} {limit:g}" for dtype, limit in LIMITS.items())
+            + f"; beyond them: {len(beyond)}."
+        )
+    return bool(beyond)
+
+
+def cells(config: Config) -> list[tuple]:
+    """Activation, loss, output and depth of every network."""
     from jaxmlp import activations
 
     names = [name for name in activations.names() if name not in ("softmax", "swish")]
-    cells = [
+    found = [
         (name, *loss, depth)
         for i, name in enumerate(names)
         for j, loss in enumerate(LOSSES)
         for k, depth in enumerate(config.depths)
         if config.full or (j, k) in _some(i, len(config.depths))
     ]
-    if config.smoke:
-        cells = cells[:: len(cells) // 6]
-    rows = []
-    with common.progress("networks") as report:
-        for done, cell in enumerate(cells, start=1):
-            rows.extend(compare(*cell, width=config.width, seed=config.seed))
-            if done % 16 == 0:
-                jax.clear_caches()  # hundreds of compiled networks exhaust the memory maps
-            report(done, len(cells))
-
-    common.table("Hand against jax.grad: the worst leaf for each activation", worst(rows))
-    beyond = [row for row in rows if not row["difference"] <= LIMITS[row["dtype"]]]
-    print(
-        f"\n{len(cells)} networks, {len(rows)} leaves of layers compared; limits: "
-        + ", ".join(f"{dtype} {limit:g}" for dtype, limit in LIMITS.items())
-        + f"; beyond them: {len(beyond)}."
-    )
-    results = common.Results("equivalence", config)
-    results.csv(rows)
-    results.close()
-    return bool(beyond)
+    return found[:: len(found) // 6] if config.smoke else found
 
 
 def _some(i: int, num_depths: int) -> set[tuple[int, int]]:
