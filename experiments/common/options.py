@@ -33,8 +33,7 @@ Config = TypeVar("Config", bound=Options)
 def parse(config: type[Config], description: str | None, **smoke: Any) -> Config:
     """Read the command line into the dataclass; before jax is imported, so that --help is quick.
 
-    Args:
-      smoke: the options that `--smoke` sets.
+    `smoke` are the options that `--smoke` sets, unless they are typed too.
     """
     said = io.StringIO()
     try:
@@ -49,11 +48,17 @@ def parse(config: type[Config], description: str | None, **smoke: Any) -> Config
         if refusal.code:
             refuse(_one_sentence(said.getvalue()))
         raise
-    for name, value in vars(found).items():
-        option = f"--{name.replace('_', '-')}"
-        if value == () and option in [word.replace("_", "-") for word in sys.argv]:
-            refuse(f"Missing value for argument '{option}'.")
-    return dataclasses.replace(found, **smoke) if found.smoke else found
+    typed = {
+        word.split("=")[0].lstrip("-").replace("-", "_")
+        for word in sys.argv
+        if word.startswith("-")
+    }
+    for name in typed & vars(found).keys():
+        if getattr(found, name) == ():
+            refuse(f"Missing value for argument '--{name.replace('_', '-')}'.")
+    if not found.smoke:
+        return found
+    return dataclasses.replace(found, **{k: v for k, v in smoke.items() if k not in typed})
 
 
 def refuse(sentence: str) -> NoReturn:
