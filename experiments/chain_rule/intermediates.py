@@ -5,11 +5,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import xlogy
 
-from experiments.chain_rule.networks import Config, Problem, problem
+import jaxmlp
+from experiments.chain_rule.networks import Problem, problem
+from experiments.chain_rule.options import Config
 from experiments.chain_rule.paths import Chain
 from experiments.chain_rule.report import Math, Section, power, relative, short
+from jaxmlp.layer import slopes
 
 SLOPES = {  # dJ/dA of one sample
     "cross_entropy": "-Y / A",
@@ -109,10 +115,6 @@ def worked(terms: Iterable[tuple[float, ...]], divisor: int = 1) -> str:
 
 def by_autodiff(p: Problem) -> dict[str, Any]:
     """Every intermediate from `jax.grad`: zeros are added to each Z and A, and derived in."""
-    import jax
-
-    import jaxmlp
-    from jaxmlp.layer import slopes
 
     def probed(layers, zeros):
         A = p.X + zeros["dX"]
@@ -132,9 +134,6 @@ def by_autodiff(p: Problem) -> dict[str, Any]:
 
 def loss_of_output(loss, A, Y):
     """The mean loss as the notes write it, of A alone; "sse" is a sum."""
-    import jax.numpy as jnp
-    from jax.scipy.special import xlogy
-
     if loss.name == "cross_entropy":
         total = -jnp.sum(xlogy(Y, A))
     elif loss.name == "binary_cross_entropy":
