@@ -104,7 +104,7 @@ def problem(seed: int):
 def save_task(path: Path, params, X, Y) -> None:
     import numpy as np
 
-    (W1, b1, _), (W2, b2, _) = params
+    (W1, b1, *_), (W2, b2, *_) = params
     np.savez(path, W1=W1, b1=b1, W2=W2, b2=b2, X=X, Y=Y)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from jaxmlp import checks, losses
+from jaxmlp import checks, targets
 from jaxmlp.backprop import check_hand, value_and_gradient
 from jaxmlp.compare import relative_difference
 from jaxmlp.numerics import tree_norm
@@ -353,8 +353,8 @@ def _columns(J: Objective, params, totals: _Totals, data: _Data) -> list[Array]:
 
 
 def _accuracy(J: Objective, A, Y):
-    rows = losses.as_rows(J.loss, Y, A.shape[1], A.dtype)
-    return losses.accuracy(J.loss, J.mlp.output, A, rows)
+    rows = targets.targets_as_rows(J.loss, Y, A.shape[1], A.dtype)
+    return targets.accuracy(J.loss, J.mlp.output, A, rows)
 
 
 def _history(J: Objective, gradient: str, validated: bool, tables, records) -> History:

@@ -76,15 +76,15 @@ def test_the_lines_are_those_of_the_notes_in_their_order():
     p = network("relu, softmax, cross-entropy")
     hand = lines(p)
     expected = {
-        "dA2": "-Y / A2 / m",
-        "dZ2": "(A2 - Y) / m",
-        "dW2": "A1^T dZ2",
-        "db2": "sum(dZ2)",
+        "dA2": "-Y / A2",
+        "dZ2": "(A2 - Y)",
+        "dW2": "A1^T dZ2 / m",
+        "db2": "sum(dZ2) / m",
         "dA1": "dZ2 W2^T",
         "dZ1": "dA1 * relu'(Z1)",
-        "dW1": "X^T dZ1",
-        "db1": "sum(dZ1)",
-        "dX": "dZ1 W1^T",
+        "dW1": "X^T dZ1 / m",
+        "db1": "sum(dZ1) / m",
+        "dX": "dZ1 W1^T / m",
     }
     assert [(line.symbol, line.formula) for line in hand] == list(expected.items())
 

@@ -32,7 +32,7 @@ FUNCTIONS = {
 
 def backpropagated(params, hidden):
     """Activations A[0..L-1], then dZ and dW of layers 1..L: a loop in NumPy, float64."""
-    layers = [(np.asarray(W, float), np.asarray(b, float)) for W, b, _ in jaxmlp.layers(params)]
+    layers = [(np.asarray(W, float), np.asarray(b, float)) for W, b, *_ in jaxmlp.layers(params)]
     A = [X.astype(float)]
     for W, b in layers[:-1]:
         A.append(FUNCTIONS[hidden](A[-1] @ W + b))

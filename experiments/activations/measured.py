@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.activations.options import NOTES
-from jaxmlp import activations, losses
+from jaxmlp import activations
 
 ASIDE = 1e-9  # from a kink, to be on one side of it
 FAR = 1e6  # "everywhere" is |z| up to here
@@ -50,7 +50,7 @@ def softmax_of_one():
     def derivative(Z, A):
         s = outputs(Z).reshape(-1, 3)
         first = jnp.zeros_like(s).at[:, 0].set(1)
-        return losses.softmax_vjp(s, first)[:, 0].reshape(Z.shape)
+        return activations.softmax_vjp(s, first)[:, 0].reshape(Z.shape)
 
     return activations.Activation("softmax", lambda Z: outputs(Z)[..., 0], derivative)
 

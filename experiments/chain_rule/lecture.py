@@ -13,7 +13,7 @@ import jaxmlp
 from experiments.chain_rule.networks import Problem, walked
 from experiments.chain_rule.paths import Chain, chain
 from experiments.chain_rule.report import Math, Section, numbers_of, plural, power, relative
-from jaxmlp import losses
+from jaxmlp import activations
 
 # E4. The notes leave the fourth hidden unit out: 0.3 is ours, and so is the layer g before it (E6).
 INPUT, G, HIDDEN = (1.0, 0.0, 1.0), (0.4, 0.7, 0.55), (0.668, 0.912, 0.471, 0.3)
@@ -123,7 +123,7 @@ def softmax_jacobian() -> Section:
     """B2: by hand for B1's z, beside `jax.jacobian`; and B5, its product with -t/y."""
     z, y = np.array([1.1, 2.2, 0.2, -1.7]), np.array([0.0, 1.0, 0.0, 0.0])
     s = np.exp(z) / np.sum(np.exp(z))
-    hand = np.asarray(jax.jit(losses.softmax_vjp)(np.tile(s, (4, 1)), np.eye(4)))
+    hand = np.asarray(jax.jit(activations.softmax_vjp)(np.tile(s, (4, 1)), np.eye(4)))
     auto = np.asarray(jax.jit(jax.jacobian(jax.nn.softmax))(z))
     return Section(
         "B2: the softmax Jacobian of B1's z: s_i (1 - s_i) if i = k, else -s_i s_k",

@@ -9,7 +9,7 @@ import jaxmlp
 from experiments.chain_rule.options import Config
 from experiments.chain_rule.report import plural
 from jaxmlp import datasets
-from jaxmlp.storage import slopes
+from jaxmlp.layer import slopes
 
 
 class Problem(NamedTuple):
@@ -27,7 +27,12 @@ class Problem(NamedTuple):
     @property
     def dX(self):
         """The last line of the walk, which the trace leaves out."""
-        return self.steps[0].dZ @ self.W[0].T
+        return self.steps[0].dZ @ self.W[0].T / self.divisor
+
+    @property
+    def divisor(self) -> int:
+        """What the sum over the samples is divided by."""
+        return len(self.X) if self.J.loss.reduction == "mean" else 1
 
     def __str__(self):
         """`(2, 4, 3) relu softmax, cross_entropy, 1 sample`."""

@@ -102,9 +102,9 @@ def paths(p: Problem, weight: Weight) -> list[Path]:
             f"{number:,} paths from {weight}, at most {MOST_PATHS:,} are followed: take a weight "
             "of a later layer"
         )
-    last, ends = f"dE/da{L}", p.steps[-1].dA
+    last, ends = f"dE/da{L}", p.steps[-1].dA / p.divisor  # E is the mean loss
     if p.gates[-1] is None:
-        last, ends = f"dE/dz{L}", p.steps[-1].dZ
+        last, ends = f"dE/dz{L}", p.steps[-1].dZ / p.divisor
     found = []
     for units in itertools.product((i,), (j,), *map(range, above)):
         factors = {f"dz{layer}/dW{layer}": p.steps[layer - 1].A_prev[:, i]}

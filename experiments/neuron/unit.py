@@ -31,7 +31,7 @@ def chain() -> Rows:
         J, _ = one_neuron(name, 3)
         (t,) = jaxmlp.trace(J)(params, x, y)
         a, dJ_da, da_dz = t.A.item(), t.dA.item(), J.mlp.output.derivative(t.Z, t.A).item()
-        ((W, b, _),), dz_dw = jax.grad(J)(params, x, y), np.append(x[0], 1.0)
+        ((W, b, *_),), dz_dw = jax.grad(J)(params, x, y), np.append(x[0], 1.0)
         rows.append(
             {"unit": name, "a": a, "dJ/da": dJ_da, "da/dz": da_dz, "dz/dw, dz/db": dz_dw,
              "product": dJ_da * da_dz * dz_dw, "(a - y) (x, 1)": (a - y.item()) * dz_dw,
@@ -91,7 +91,7 @@ def learnt(config: Config, name: str, J, zero, data) -> tuple[Any, int, str]:
 
 def perceptron_rule(J, learning_rate: float, params, x, y):
     """w <- w - lr (a - y) x, b <- b - lr (a - y); and whether the sample was told wrong."""
-    ((W, b, _),) = params
+    ((W, b, *_),) = params
     error = J.mlp.apply(params, x) - y
     layer = params[0]._replace(
         W=W - learning_rate * x[:, None] * error, b=b - learning_rate * error

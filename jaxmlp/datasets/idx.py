@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import math
 import os
+import stat
 import struct
 import zlib
 from pathlib import Path
@@ -23,8 +24,8 @@ def read_idx(path: str | os.PathLike, *, sha256: str | None = None) -> np.ndarra
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: another magic number, more than 2^30 entries, a truncated or damaged file,
-        trailing bytes, or another SHA-256.
+      ValueError: no regular file (a pipe would be waited for), another magic number, more than
+        2^30 entries, a truncated or damaged file, trailing bytes, or another SHA-256.
 
     Example:
       >>> import tempfile
@@ -34,6 +35,8 @@ def read_idx(path: str | os.PathLike, *, sha256: str | None = None) -> np.ndarra
       [5, 0, 4]
     """
     path = as_path(path)
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path} is not a regular file")
     try:
         with _open(path) as file:
             header, shape = _header(path, file)
