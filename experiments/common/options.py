@@ -72,9 +72,9 @@ def module_name() -> str:
 
 
 def _one_sentence(box: str) -> str:
-    """tyro's message without its frame, and without what comes below its first rule."""
-    text = " ".join(line.strip("│|╭╮╰╯+ ") for line in box.splitlines()[1:])
-    sentence = re.split(r" *[─-]{5,} *", text)[0]
+    """What stands between tyro's first two rules: above is a title, below are hints."""
+    text = " ".join(line.strip("│ ") for line in box.splitlines())
+    _, sentence, *_ = re.split(r" *[─╭╮╰╯-]{5,} *| +Got errors:", text)
     meant = re.search(r"Perhaps you meant: *(--\S+)", text)
     return f"{sentence}; did you mean {meant[1]}?" if meant else sentence
 

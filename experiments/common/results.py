@@ -128,20 +128,32 @@ class Results:
 def _claim(path: Path) -> Any:
     """Open and lock a file, and see that there is room; the lock ends with the process."""
     claim = path.open("ab")
-    with contextlib.suppress(ModuleNotFoundError):  # there is no fcntl on Windows
-        import fcntl
-
-        try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another run is writing to --out {path.parent}") from None
     try:
+        _lock(claim)
         path.write_bytes(bytes(2**20))  # more than most runs leave
         path.write_bytes(b"")
+    except BlockingIOError:
+        claim.close()
+        raise ValueError(f"another run is writing to --out {path.parent}") from None
     except OSError:
+        claim.close()
         path.unlink()
         raise
     return claim
+
+
+def _lock(file: Any) -> None:
+    """Raise BlockingIOError if another process holds it; do nothing where there are no locks."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without them
+        return
 
 
 def _files_of(path: Path) -> list[Path]:
