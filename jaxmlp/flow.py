@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +36,7 @@ from jaxmlp.scaled import (
     top_of,
 )
 from jaxmlp.storage import canonical
-from jaxmlp.walk import Rule, Run
+from jaxmlp.walk import Rule
 
 
 class FlowStatus(enum.IntEnum):
@@ -158,20 +158,11 @@ def _gradient_flow(J: Objective, statistics: bool, recompute: bool, params, X, Y
     )
     top = output_derivative(J, S, A, Y)
     _, back = walk.backward(one, runs, params, saved, top, recompute=recompute)
-    return flow_of(len(X), in_line(ahead, runs), in_line(back, runs))
+    return flow_of(len(X), walk.in_line(runs, ahead), walk.in_line(runs, back))
 
 
 def _wide(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)
-
-
-def in_line(readings: list, runs: Sequence[Run]) -> Any:
-    """Return the readings of all layers, of stacks and plain ones, along one first axis."""
-    stacks = [
-        jax.tree.map(lambda x: x[None], reading) if run.count is None else reading
-        for run, reading in zip(runs, readings, strict=True)
-    ]
-    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *stacks)
 
 
 def flow_of(m: int, ahead: ForwardReading, back: BackwardReading) -> GradientFlow:
@@ -282,7 +273,7 @@ def _backward(spec: Spec, sized: Sized, kept: Kept, carry: Any, *, divisor: int)
     if layer.b is None:
         r, sizes = jnp.append(r, jnp.nan), jnp.append(sizes, 0)
     # Why it is zero, if it is
-    above = dS.cause if dA is None else dA.cause
+    above = (dS if dA is None else dA).cause  # pyright: ignore
     own = jnp.where(A.cause > 0, A.cause, FlowStatus.GATES_CLOSED)
     cause = jnp.where(r[0] == 0, jnp.where(above > 0, above, own), FlowStatus.OK)
     alpha = jnp.abs(jnp.asarray(arithmetic.gate(spec, layer), r.dtype))
@@ -336,7 +327,7 @@ def _statistics(spec: Spec, layer: Layer, S, U, A) -> Array:
     if act.derivative is None:
         return jnp.stack([correlation, jnp.nan, jnp.nan])
     steepness = jnp.abs(arithmetic.derivative(spec, layer, U, A))
-    largest = jnp.maximum(1, jnp.abs(layer.slope)) if layer.slope is not None else _steepest(act)
+    largest = steepest(act, *arithmetic.slopes(layer))
     saturated = jnp.mean(steepness <= 0.01 * largest, dtype=A.dtype)
     dead = jnp.mean(jnp.all(steepness == 0, axis=0), dtype=A.dtype)
     return jnp.stack([correlation, saturated, dead])
@@ -353,6 +344,15 @@ def _mean_cosine(Z: Float[Array, "m d"]) -> Float[Array, ""]:
     total = jnp.where(seen, 1 / jnp.sqrt(squares), 0) @ Z
     m = jnp.sum(seen).astype(Z.dtype)
     return jnp.where(m > 1, (total @ total - m) / (m * (m - 1)), jnp.nan)
+
+
+def steepest(act: Activation, *learned: Array) -> Any:
+    """Return max |act'|, over |z| <= 20; a homogeneous one's at -1 and 1."""
+    assert act.derivative is not None
+    if not learned:
+        return _steepest(act)
+    Z = jnp.asarray([-1.0, 1.0], learned[0].dtype)
+    return jnp.max(jnp.abs(act.derivative(Z, act.fn(Z, *learned), *learned)))
 
 
 @functools.cache

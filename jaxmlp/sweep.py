@@ -18,7 +18,7 @@ from jaxmlp.activations import Activation
 from jaxmlp.backprop import check_hand
 from jaxmlp.flow import ForwardReading, GradientFlow, Kept, Sized, sized
 from jaxmlp.initializers import Initializer
-from jaxmlp.layer import Layer, Spec
+from jaxmlp.layer import Layer, Spec, started
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective, check, divisor
 from jaxmlp.walk import Run, layer_at
@@ -259,11 +259,9 @@ def _scaled(weights: _Weights, stds, std_b) -> _Weights:
     )
 
 
-def _sloped(act: Activation, layer: Layer) -> Sized:
-    """Give PReLU's layers the slope they start with; the layer as the flow's rule takes it."""
-    if act.slope is not None:
-        layer = layer._replace(slope=jnp.full(layer.W.shape[:-2], act.slope, layer.W.dtype))
-    return sized(layer)
+def _started(act: Activation, layer: Layer) -> Sized:
+    """The layer as it starts, and as the flow's rule takes it."""
+    return sized(started(Spec(act), layer.W, layer.b))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -271,12 +269,12 @@ def _forward(act: Activation, weights: _Weights, X) -> _Hidden:
     # one layer more than the deepest network has, so that what is saved holds every other's output
     n, *shape = weights.stack.W.shape
     runs = [Run(1, None, weights.first.W.shape, Spec(act)), Run(2, n, tuple(shape), Spec(act))]
-    layers = [_sloped(act, weights.first), _sloped(act, weights.stack)]
+    layers = [_started(act, weights.first), _started(act, weights.stack)]
     rule = flow.rule(len(X), statistics=True)
     _, (first, stack), (one, others) = walk.forward(
         rule, runs, layers, (flow.scaled_input(X), None)
     )
-    return _Hidden(first, stack, flow.in_line([one, others], runs))
+    return _Hidden(first, stack, walk.in_line(runs, [one, others]))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -295,9 +293,9 @@ def _measure(act: Activation, J: Objective, weights: _Weights, hidden: _Hidden, 
     # Back through the output, the stack as far as this network has it, and layer 1
     carry, last = rule.backward(output, out, kept, carry)
     carry, readings = walk.backward_to_depth(
-        rule, spec, _sloped(act, weights.stack), hidden.stack, carry, depth - 1
+        rule, spec, _started(act, weights.stack), hidden.stack, carry, depth - 1
     )
-    _, first = rule.backward(spec, _sloped(act, weights.first), hidden.first, carry)
+    _, first = rule.backward(spec, _started(act, weights.first), hidden.first, carry)
     back = jax.tree.map(lambda one, all: jnp.concatenate([one[None], all]), first, readings)
     back = jax.tree.map(lambda all, one: all.at[depth].set(one), back, last)
     ahead = jax.tree.map(lambda all, one: all.at[depth].set(one), hidden.readings, ahead)
