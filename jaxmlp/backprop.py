@@ -13,7 +13,7 @@ with `jax.grad` is a proof.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -102,7 +102,7 @@ def gradient(pair: Pair, divisor: int) -> Layer:
     return jax.tree.map(lambda total: (total / divisor).astype(pair.dZ.dtype), summed(*pair))
 
 
-def summed(A: Float[Array, "m d_in"], dZ: Float[Array, "m d_out"], direct: dict) -> Layer:
+def summed(A: Float[Array, "m d_in"], dZ: Float[Array, "m d_out"], direct: Mapping) -> Layer:
     """Sum the samples' own gradients of one layer, half precision in float32."""
     wide = jnp.promote_types(dZ.dtype, jnp.float32)
     dW = jnp.matmul(A.T, dZ, preferred_element_type=wide)
@@ -253,7 +253,10 @@ def _trace(J: Objective, params, X, Y):
     _, A, Y = loss_inputs(J, Z, A, Y)
     returned[-1] = (returned[-1][0], J.loss.dA(A, Y).astype(X.dtype), *returned[-1][2:])
     entries = [
-        LayerTrace(A_prev, f.Z, f.A, dA, back.pair.dZ, *gradients, f.S, f.U, back.dU, back.dS)
-        for f, (A_prev, dA, back, gradients) in zip(passed, returned, strict=True)
+        LayerTrace(
+            *(A_prev, f.Z, f.A, dA, back.pair.dZ, g.W, g.b, g.slope, g.alpha),
+            *(f.S, f.U, back.dU, back.dS),
+        )
+        for f, (A_prev, dA, back, g) in zip(passed, returned, strict=True)
     ]
     return grouped_like(params, runs, entries)

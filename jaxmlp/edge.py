@@ -27,7 +27,7 @@ def checked_params(mlp: Any, params: Any) -> np.dtype:
     leaves, tree = jax.tree.flatten(params)
     try:
         signature = (mlp, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
-        signature = (*signature, jax.config.jax_enable_x64)
+        signature = (*signature, jax.dtypes.canonicalize_dtype(float))
         if signature in _CHECKED:
             return _CHECKED[signature]
     except AttributeError:  # a leaf that is no array

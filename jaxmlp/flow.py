@@ -190,7 +190,10 @@ def flow_of(m: int, ahead: ForwardReading, back: BackwardReading) -> GradientFlo
     delta, stream, grad_W, grad_b, activation = (
         jnp.where(above, jnp.nan, x) for x in (delta, stream, grad_W, grad_b, activation)
     )
-    return GradientFlow(delta, grad_W, grad_b, activation, *ahead.statistics.T, status, stream)
+    correlation, saturated, dead = ahead.statistics.T
+    return GradientFlow(
+        delta, grad_W, grad_b, activation, correlation, saturated, dead, status, stream
+    )
 
 
 # --- the rule -------------------------------------------------------------------------------------
@@ -246,7 +249,7 @@ def _forward(spec: Spec, sized: Sized, carry, *, statistics: bool):
     # The activation
     A, A_k, near = activated(act, arithmetic.slopes(layer), U, U_k)
     look = functools.partial(_cause_of_zero, spec, layer, near, A, A_prev.cause)
-    (norm,), (size,), cause = split_norms(A, if_extreme=look)
+    (norm,), (size,), cause = split_norms(A, if_extreme=look)  # pyright: ignore
     kept = Kept(A_prev, near if arithmetic.needs_U(spec) else None, r, r_k)
     numbers = jnp.full(3, jnp.nan, norm.dtype)
     if statistics:
@@ -254,10 +257,10 @@ def _forward(spec: Spec, sized: Sized, carry, *, statistics: bool):
     if act == activations.softmax:  # its loss reads logits, which are known up to a constant
         S = scaled(near, 0)
     reading = ForwardReading(norm, size + A_k, numbers, leaves_range(act, A, U_k))
-    return (scaled(A, A_k, size, jnp.where(norm == 0, cause, 0)), S), kept, reading
+    return (scaled(A, A_k, size, jnp.where(norm == 0, jnp.asarray(cause), 0)), S), kept, reading
 
 
-def _backward(spec: Spec, sized: Sized, kept: Kept, carry, *, divisor: int):
+def _backward(spec: Spec, sized: Sized, kept: Kept, carry: Any, *, divisor: int):
     dA, dS, A = carry
     layer, A_prev = sized.layer, kept.A_prev
     # One exponent for what comes through the activation (and the norm's r) and along the stream
@@ -274,7 +277,7 @@ def _backward(spec: Spec, sized: Sized, kept: Kept, carry, *, divisor: int):
     pair = back.pair
     arrays = [back.dS, pair.A.T @ pair.dZ / divisor]
     arrays += [] if layer.b is None else [jnp.sum(pair.dZ, axis=0) / divisor]
-    r, sizes = split_norms(*arrays)
+    r, sizes, _ = split_norms(*arrays)
     exponents = jnp.stack([k, A_prev.exponent + k, k])
     if layer.b is None:
         r, sizes = jnp.append(r, jnp.nan), jnp.append(sizes, 0)

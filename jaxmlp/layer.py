@@ -95,11 +95,14 @@ class Forward(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """Hold what the way back needs of a layer; U is None if act' can be taken from A alone."""
+    """Hold what the way back needs of a layer.
+
+    U `(m, d_out)`, None if act' can be taken from A alone; r `(m, 1)`, the norm's, None without.
+    """
 
     A_prev: Float[Array, "m d_in"]
-    U: Float[Array, "m d_out"] | None
-    r: Float[Array, "m 1"] | None
+    U: Any
+    r: Any
 
 
 class Backward(NamedTuple):
@@ -137,7 +140,7 @@ def needs_U(spec: Spec) -> bool:
     return reads or act.slope is not None or spec.norm is not None
 
 
-def backward(spec: Spec, layer: Layer, saved: Saved, A, dA, dS=None) -> Backward:
+def backward(spec: Spec, layer: Layer, saved: Saved, A, dA: Any, dS: Any = None) -> Backward:
     """Return each sample's own derivatives at one layer, from those above it.
 
     Args:

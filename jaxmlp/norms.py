@@ -66,7 +66,7 @@ def get(name: str | None, eps: Any = 1e-6) -> Norm | None:
     """
     if isinstance(eps, bool) or not isinstance(eps, numbers.Real):
         raise TypeError(f"norm_eps must be a number, got {eps!r}")
-    if not (math.isfinite(eps) and eps >= 0):
+    if not (math.isfinite(eps) and float(eps) >= 0):
         raise ValueError(f"norm_eps must be finite and at least 0, got {eps}")
     if name is None:
         return None

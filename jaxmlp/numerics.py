@@ -72,12 +72,12 @@ def tree_norm(tree) -> Array:
 
 def split_norm(x: Array) -> tuple[Array, Array]:
     """Return (r, k) with |x| = r 2^k and r in [0.5, 1); (0, 0) for zeros."""
-    r, k = split_norms(x)
+    r, k, _ = split_norms(x)
     return r[0], k[0]
 
 
 def split_norms(*arrays: Array, if_extreme: Callable | None = None):
-    """Return the norms of some arrays of one dtype as `(r, k)`, vectors, |x| = r 2^k.
+    """Return the norms of some arrays of one dtype as `(r, k, None)`, vectors, |x| = r 2^k.
 
     Cheap for large arrays: their squares are summed as they are, and all anew after scaling only
     if one of those sums is too small or too large to be right (a sum of zeros is too small).
@@ -106,4 +106,4 @@ def split_norms(*arrays: Array, if_extreme: Callable | None = None):
     k = exponent(root)
     r = root * power_of_two(-k, root.dtype)
     k = jnp.where(r == 0, 0, k - shift)
-    return (r, k) if if_extreme is None else (r, k, extra)
+    return r, k, extra

@@ -101,7 +101,7 @@ def activated(act: Activation, slopes: tuple, U: Array, k: Array):
     near = times_power(U, near_k)
     if asymptote(act) is None:  # nothing is known of it far out
         near = jnp.where(k > jnp.finfo(U.dtype).maxexp - 2, U * jnp.inf, near)
-    bounded = asymptote(act) is not None and not any(asymptote(act))
+    bounded = asymptote(act) == (0, 0)
     e = jnp.minimum(k - near_k, 0) if bounded else k - near_k
     return act.fn(near, *slopes), e, near
 
@@ -116,7 +116,7 @@ def leaves_range(act: Activation, A: Array, k: Array) -> Array:
         return jnp.zeros((), bool)
     limit = _limit(A.dtype)
     largest = jnp.max(jnp.abs(A), axis=-1)
-    small = (largest > 0) & (largest < power_of_two(limit // 2, A.dtype))
+    small = (largest > 0) & (largest < 2.0 ** (limit // 2))
     return (k > limit) & jnp.any(small)
 
 
@@ -125,7 +125,8 @@ def _limit(dtype) -> int:
     return jnp.finfo(dtype).maxexp // 2 - 4
 
 
-def asymptote(act):
+def asymptote(act: Activation) -> tuple[float, float] | None:
+    """The slopes of the lines that act is to rounding far below and far above 0."""
     return getattr(act, "asymptote", None)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmlp.layer import Layer, Spec
+from jaxmlp.layer import Spec
 
 
 class Run(NamedTuple):
@@ -42,7 +42,7 @@ class Rule(NamedTuple):
     nothing: Callable = functools.partial(jax.tree.map, jnp.zeros_like)
 
 
-def forward(rule: Rule, runs: Sequence[Run], params, carry, *, recompute: bool = False):
+def forward(rule: Rule, runs: Sequence[Run], params, carry: Any, *, recompute: bool = False):
     """Walk from the first run to the last; return the last carry, what was saved, the readings.
 
     Saved and readings hold one entry for each run, that of a stack with a leading n.
@@ -65,7 +65,9 @@ def forward(rule: Rule, runs: Sequence[Run], params, carry, *, recompute: bool =
     return carry, saved, readings
 
 
-def backward(rule: Rule, runs: Sequence[Run], params, saved, carry, *, recompute: bool = False):
+def backward(
+    rule: Rule, runs: Sequence[Run], params, saved, carry: Any, *, recompute: bool = False
+):
     """Walk from the last run to the first; return the last carry and the readings, as `forward`.
 
     Args:
@@ -85,7 +87,7 @@ def backward(rule: Rule, runs: Sequence[Run], params, saved, carry, *, recompute
     return carry, readings[::-1]
 
 
-def backward_to_depth(rule: Rule, spec: Spec, stack: Layer, saved, carry, count):
+def backward_to_depth(rule: Rule, spec: Spec, stack: Any, saved, carry, count):
     """Walk back through the first `count` layers of a stack, a number known only at run time.
 
     One compiled loop serves every depth. The readings lead with n; those above are zeros.
@@ -130,7 +132,7 @@ def layer_at(stacked: Any, l) -> Any:
 # --- through a stack ------------------------------------------------------------------------------
 
 
-def _forward(rule: Rule, spec: Spec, stack: Layer, carry, layers=None):
+def _forward(rule: Rule, spec: Spec, stack: Any, carry, layers=None):
     """Pass the layers of a stack, all of them by default."""
     layers = jnp.arange(_length(stack)) if layers is None else layers
 
@@ -142,7 +144,7 @@ def _forward(rule: Rule, spec: Spec, stack: Layer, carry, layers=None):
     return carry, saved, readings
 
 
-def _backward(rule: Rule, spec: Spec, stack: Layer, saved, carry, layers=None):
+def _backward(rule: Rule, spec: Spec, stack: Any, saved, carry, layers=None):
     layers = jnp.arange(_length(stack)) if layers is None else layers
 
     def body(carry, l_and_saved):
@@ -152,7 +154,7 @@ def _backward(rule: Rule, spec: Spec, stack: Layer, saved, carry, layers=None):
     return jax.lax.scan(body, carry, (layers, saved), reverse=True)
 
 
-def _forward_in_pieces(rule: Rule, spec: Spec, stack: Layer, carry):
+def _forward_in_pieces(rule: Rule, spec: Spec, stack: Any, carry):
     """As `_forward`, saving the layers of the first piece, and of every other its input only."""
     rest, length, starts = _pieces(_length(stack))
     carry, saved, first = _forward(rule, spec, stack, carry, jnp.arange(rest))
@@ -165,7 +167,7 @@ def _forward_in_pieces(rule: Rule, spec: Spec, stack: Layer, carry):
     return carry, (saved, inputs), _joined(first, readings)
 
 
-def _backward_in_pieces(rule: Rule, spec: Spec, stack: Layer, saved, carry):
+def _backward_in_pieces(rule: Rule, spec: Spec, stack: Any, saved, carry):
     saved, inputs = saved
     rest, length, starts = _pieces(_length(stack))
 
@@ -193,7 +195,7 @@ def _joined(first, pieces):
     return jax.tree.map(lambda *xs: jnp.concatenate(xs), first, flat)
 
 
-def _length(stack: Layer) -> int:
+def _length(stack: Any) -> int:
     return jax.tree.leaves(stack)[0].shape[0]
 
 

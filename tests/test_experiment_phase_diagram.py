@@ -7,10 +7,12 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments.depth_sweep import figures, options, theory
 from experiments.phase_diagram import measured
 from experiments.phase_diagram.options import Config
+from jaxmlp import meanfield
 
 matplotlib.use("Agg")
 
@@ -40,17 +42,23 @@ def test_the_table_has_the_closed_forms_and_a_reason_where_there_is_no_point():
 
 def test_the_depth_sweep_compares_measured_means_with_predictions():
     config = options.Config(
-        activations=("relu",), inits=("he", "orthogonal"), width=32, theory_depth=6, theory_nets=8
+        activations=("relu",), inits=("he", "orthogonal"), width=32, theory_depth=50, theory_nets=20
     )
     (compared,) = theory.against_theory(config)  # the theory does not know "orthogonal"
     assert compared.init == "he"
-    assert compared.measured.shape == (8, 7)
+    assert compared.measured.shape == (20, 51)
     mean, sd = compared.measured[:, 0].mean(), compared.predicted.sd[0]
     row = theory.first_layer(compared)
-    assert row["z"] == pytest.approx((mean - compared.predicted.mean[0]) / (sd / math.sqrt(8)))
+    assert row["z"] == pytest.approx((mean - compared.predicted.mean[0]) / (sd / math.sqrt(20)))
     assert row["largest |z|"] < 4
-    # sd of log10 |dz| over 6 ReLU layers, leading order: sqrt(5 depth / width) / (2 ln 10)
-    assert sd == pytest.approx(math.sqrt(5 * 6 / 32) / (2 * math.log(10)), rel=0.1)
+    wrong = meanfield.predict("relu", 1.8, 0.0, 50, c0=1.0, width=32)
+    assert abs(mean - wrong.mean[0]) / (sd / math.sqrt(20)) > 4
+    spread = compared.measured[:, :-1].std(axis=0, ddof=1) / compared.predicted.sd[:-1]
+    low, high = np.sqrt(stats.chi2.ppf([0.0005, 0.9995], 19) / 19)
+    assert low < spread.min()
+    assert spread.max() < high
+    # sd of log10 |dz| over 50 ReLU layers, leading order: sqrt(5 depth / width) / (2 ln 10)
+    assert sd == pytest.approx(math.sqrt(5 * 50 / 32) / (2 * math.log(10)), rel=0.1)
     assert np.abs(compared.predicted.correlation - compared.correlation)[:-1].max() < 0.2
 
 

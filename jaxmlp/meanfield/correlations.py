@@ -5,6 +5,7 @@ networks end, nothing cancels.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.polynomial import Chebyshev
@@ -40,7 +41,7 @@ def decorrelation(activation, sigma_w2, sigma_b2, q, e):
     """`1 - c'` from `e = 1 - c`; q from 0 to inf."""
     theta = 2 * math.asin(math.sqrt(min(e, 2) / 2))
     share = _of_weights(activation, sigma_w2, sigma_b2, q)
-    return share * decorrelation_of_weights(activation, q, theta)
+    return share * decorrelation_of_weights(activation, q)(theta)
 
 
 def _of_weights(activation, sigma_w2, sigma_b2, q):
@@ -51,11 +52,13 @@ def _of_weights(activation, sigma_w2, sigma_b2, q):
     return 1.0 if math.isinf(of_weights) else of_weights / (of_weights + sigma_b2)
 
 
-def decorrelation_of_weights(activation, q, theta):
-    """`1 - c'` without biases."""
+def decorrelation_of_weights(activation, q) -> Callable:
+    """`1 - c'` without biases, as a function of theta."""
     q = min(max(q, SMALLEST), LARGEST)
     square = float(moments(activation, q).square)
-    return half_difference(activation, q, theta) / square if square else from_angle(theta)
+    return lambda theta: (
+        half_difference(activation, q, theta) / square if square else from_angle(theta)
+    )
 
 
 def settled_correlation(activation, sigma_w2, sigma_b2, q) -> tuple[float | None, float]:
@@ -65,7 +68,8 @@ def settled_correlation(activation, sigma_w2, sigma_b2, q) -> tuple[float | None
     slope at 1 is above 1.
     """
     share = _of_weights(activation, sigma_w2, sigma_b2, q)
-    e_next = lambda theta: share * decorrelation_of_weights(activation, q, theta)  # noqa: E731
+    of_weights = decorrelation_of_weights(activation, q)
+    e_next = lambda theta: share * of_weights(theta)  # noqa: E731
     if all(abs(e_next(theta) - from_angle(theta)) <= NOISE for theta in (1.0, 2.0)):
         return None, 1.0
     at_one = math.inf if jumps(activation) else share * _slope_at_one(activation, q)

@@ -109,7 +109,7 @@ def _below_one(act, q, share):
         table = _table(act, q.min(), q.max(), degree)
         pairs = zip(q, share, strict=True)
         theta, chi_c = np.array([_fixed(act, *pair, table) for pair in pairs]).T
-        e_next = [share[i] * decorrelation_of_weights(act, q[i], theta[i]) for i in some]
+        e_next = [share[i] * decorrelation_of_weights(act, q[i])(theta[i]) for i in some]
         if np.allclose(e_next, from_angle(theta[some]), rtol=3e-9, atol=0):
             return np.maximum(0, np.cos(theta)), chi_c
     raise ValueError(f"the correlations of activation {act.name!r} vary too much over this grid")
@@ -124,14 +124,10 @@ def _table(act, low, high, degree):
     """`(1 - c') / theta^order` without biases as a polynomial in theta, given q."""
     centre, half = (math.log(high) + math.log(low)) / 2, (math.log(high) - math.log(low)) / 2 + 1e-9
     x, y = chebpts1(degree // 3 + int(degree / 3 * half) + 1), chebpts1(degree + 1)
-    ratio = [
-        [
-            decorrelation_of_weights(act, q, theta) / theta ** _order(act)
-            for theta in WIDEST * (y + 1) / 2
-        ]
-        for q in np.exp(centre + half * x)
-    ]
-    over_q = chebfit(x, np.array(ratio), len(x) - 1)
+    angles, order = WIDEST * (y + 1) / 2, _order(act)
+    of_q = [decorrelation_of_weights(act, q) for q in np.exp(centre + half * x)]
+    ratio = np.array([[e_next(theta) / theta**order for theta in angles] for e_next in of_q])
+    over_q = chebfit(x, ratio, len(x) - 1)
     coefficients = chebfit(y, over_q.T, degree).T
 
     def at(q):

@@ -91,10 +91,10 @@ def _stability(activation, sigma_w2, sigma_b2, q):
 def _iterated(activation, sigma_w2, sigma_b2, q0, roots):
     """Follow a length map that is not increasing; it may end in a cycle around a fixed point."""
     path = [q0]
-    for _ in range(300):
+    while len(path) <= 300 and not (len(path) > 1 and path[-1] == path[-2]):
         path.append(sigma_w2 * float(moments(activation, path[-1]).square) + sigma_b2)
     nearest = min(roots, key=lambda root: abs(root - path[-1]), default=0.0)
-    early, late = (abs(path[i] - nearest) for i in (150, 300))
+    early, late = (abs(path[i] - nearest) for i in (len(path) // 2, -1))
     return nearest, "stable" if late <= max(1e-9 * nearest, 0.9 * early) else "oscillates"
 
 
