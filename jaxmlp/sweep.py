@@ -13,26 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp import activations, checks, initializers
+from jaxmlp import activations, checks, edge, flow, initializers, walk
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import check_hand
-from jaxmlp.flow import (
-    Forward,
-    GradientFlow,
-    Kept,
-    backward_layer,
-    flow_of,
-    forward_layer,
-    forward_segment,
-    output_derivative,
-    pick,
-    read_layer,
-    scaled_input,
-)
+from jaxmlp.flow import ForwardReading, GradientFlow, Kept, Sized, sized
 from jaxmlp.initializers import Initializer
-from jaxmlp.mlp import MLP, Segment, as_array
+from jaxmlp.layer import Layer, Spec
+from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective, check, divisor
-from jaxmlp.storage import Layer
+from jaxmlp.walk import Run, layer_at
 
 NETWORK = ("activation", "init", "depth", "width", "seed")
 VERDICTS = ("vanishing", "healthy", "exploding")
@@ -209,7 +198,7 @@ def _resolve(acts, inits):
 def _output_objective(loss: str, X, Y):
     """Return the objective of the last layer by itself, which all networks share, and the data."""
     outputs = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}
-    Y = as_array("Y", Y)
+    Y = edge.as_array("Y", Y)
     labels = Y.ndim == 1 and np.issubdtype(Y.dtype, np.integer)
     K = int(np.max(Y, initial=0)) + 1 if labels else (*Y.shape, 1)[1]
     mlp = MLP((np.shape(X)[-1], K), output=outputs.get(loss, "linear"))
@@ -233,7 +222,7 @@ class _Hidden(NamedTuple):
 
     first: Kept
     stack: Kept
-    readings: Forward
+    readings: ForwardReading
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -270,23 +259,24 @@ def _scaled(weights: _Weights, stds, std_b) -> _Weights:
     )
 
 
-def _sloped(act: Activation, layer: Layer) -> Layer:
-    """Give PReLU's layers the slope they start with."""
-    if act.slope is None:
-        return layer
-    return layer._replace(slope=jnp.full(layer.W.shape[:-2], act.slope, layer.W.dtype))
+def _sloped(act: Activation, layer: Layer) -> Sized:
+    """Give PReLU's layers the slope they start with; the layer as the flow's rule takes it."""
+    if act.slope is not None:
+        layer = layer._replace(slope=jnp.full(layer.W.shape[:-2], act.slope, layer.W.dtype))
+    return sized(layer)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _forward(act: Activation, weights: _Weights, X) -> _Hidden:
-    first, stack = _sloped(act, weights.first), _sloped(act, weights.stack)
-    A, kept_first, reading_first = forward_layer(act, first, scaled_input(X))
-
-    # one layer more than the deepest network has, so that `kept` holds the output of every other
-    deep = Segment(1, stack.W.shape[0], act, stack)
-    _, kept, readings = forward_segment(deep, A, statistics=True)
-    readings = jax.tree.map(lambda a, b: jnp.append(a, b), reading_first, readings)
-    return _Hidden(kept_first, kept, readings)
+    # one layer more than the deepest network has, so that what is saved holds every other's output
+    n, *shape = weights.stack.W.shape
+    runs = [Run(1, None, weights.first.W.shape, Spec(act)), Run(2, n, tuple(shape), Spec(act))]
+    layers = [_sloped(act, weights.first), _sloped(act, weights.stack)]
+    rule = flow.rule(len(X), statistics=True)
+    _, (first, stack), (one, others) = walk.forward(
+        rule, runs, layers, (flow.scaled_input(X), None)
+    )
+    return _Hidden(first, stack, flow.in_line([one, others], runs))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -295,29 +285,24 @@ def _measure(act: Activation, J: Objective, weights: _Weights, hidden: _Hidden, 
 
     The depth is a number like any other here: a loop with a traced bound, walked backwards by hand.
     """
-    first, stack = _sloped(act, weights.first), _sloped(act, weights.stack)
-    out = pick(weights.outputs, i)
-    A_D = pick(hidden.stack.A_prev, depth - 1)
-    A_L, kept, forward = forward_layer(J.mlp.output, out, A_D, keep_Z=True)
-    dZ = output_derivative(J, out, kept.Z, A_L, Y)
-    divided_by = divisor(J, Y.shape[0])
-    carry, last = read_layer(out, kept, dZ, divided_by)
-
-    def body(t, state):
-        carry, readings = state
-        l = depth - 2 - t
-        carry, reading = backward_layer(
-            act, pick(stack, l), pick(hidden.stack, l), *carry, divisor=divided_by
-        )
-        return carry, jax.tree.map(lambda all, one: all.at[l + 1].set(one), readings, reading)
-
-    most = stack.W.shape[0] + 1
-    buffers = jax.tree.map(lambda x: jnp.zeros(most, x.dtype).at[depth].set(x), last)
-    carry, readings = jax.lax.fori_loop(0, depth - 1, body, (carry, buffers))
-    _, reading = backward_layer(act, first, hidden.first, *carry, divisor=divided_by)
-    backward = jax.tree.map(lambda all, one: all.at[0].set(one), readings, reading)
-    forward = jax.tree.map(lambda all, one: all.at[depth].set(one), hidden.readings, forward)
-    return flow_of(forward, backward)
+    spec, output = Spec(act), Spec(J.mlp.output)
+    rule = flow.rule(divisor(J, Y.shape[0]), statistics=True)
+    # The output layer of this depth, on the hidden layers that all depths share
+    out = sized(layer_at(weights.outputs, i))
+    A_D = layer_at(hidden.stack.A_prev, depth - 1)
+    (A_L, S_L), kept, ahead = rule.forward(output, out, (A_D, None))
+    carry = flow.output_derivative(J, S_L, A_L, Y)
+    # Back through the output, the stack as far as this network has it, and layer 1
+    carry, last = rule.backward(output, out, kept, carry)
+    carry, readings = walk.backward_to_depth(
+        rule, spec, _sloped(act, weights.stack), hidden.stack, carry, depth - 1
+    )
+    _, first = rule.backward(spec, _sloped(act, weights.first), hidden.first, carry)
+    back = jax.tree.map(lambda one, all: jnp.concatenate([one[None], all]), first, readings)
+    back = jax.tree.map(lambda all, one: all.at[depth].set(one), back, last)
+    ahead = jax.tree.map(lambda all, one: all.at[depth].set(one), hidden.readings, ahead)
+    exists = jnp.arange(len(ahead.above_range)) <= depth
+    return flow.flow_of(len(Y), ahead._replace(above_range=ahead.above_range & exists), back)
 
 
 def _as_table(rows: list[tuple[tuple, GradientFlow]]) -> SweepTable:

@@ -1,4 +1,6 @@
+import copy
 import dataclasses
+import pickle
 import re
 
 import jax
@@ -6,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-from support import problem, relative_errors
+from support import problem, relative_error, relative_errors
 
 import jaxmlp
 from jaxmlp import activations
@@ -174,6 +176,21 @@ def test_prelu_slope_derivative_of_one_sample_is_the_sum_of_the_negative_parts()
     assert grads.slope == -2 * -4 / 2  # (a - y) min(z, 0), mean over the samples
 
 
+@pytest.mark.usefixtures("x64")
+def test_softmax_vjp_equals_the_explicit_jacobian():
+    rng, K = np.random.default_rng(0), 4
+    A, dA = rng.dirichlet(np.ones(K), size=6), rng.normal(size=(6, K))
+    expected = np.empty_like(A)
+    for i, (s, cotangent) in enumerate(zip(A, dA, strict=True)):
+        jacobian = np.array(
+            [[s[j] * (1 - s[j]) if j == k else -s[j] * s[k] for k in range(K)] for j in range(K)]
+        )
+        expected[i] = cotangent @ jacobian
+    by_hand = activations.softmax_vjp(jnp.asarray(A), jnp.asarray(dA))
+    assert relative_error(by_hand, expected) < TOLERANCE
+    assert relative_error(1.001 * by_hand, expected) > 0.9e-3
+
+
 # --- the functions --------------------------------------------------------------------------------
 
 
@@ -327,12 +344,12 @@ def test_homogeneous_activations_and_no_others_scale_with_their_input(name):
 
 @pytest.mark.parametrize("name", ["linear", "relu", "step", "sign", "sigmoid", "tanh", "elu"])
 def test_derivative_reads_the_saved_output_alone(name):
-    assert not activations.reads_Z(activations.get(name))
+    assert not activations.derivative_needs_z(activations.get(name))
 
 
 @pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu", "prelu", "erf", "sin", "mish"])
 def test_derivative_that_needs_Z_says_so(name):
-    assert activations.reads_Z(activations.get(name))
+    assert activations.derivative_needs_z(activations.get(name))
 
 
 @pytest.mark.parametrize(
@@ -340,7 +357,7 @@ def test_derivative_that_needs_Z_says_so(name):
     [(lambda Z, A: 3 * Z**2, True), (lambda Z, A: Z, True), (lambda Z, A: A, False)],
 )
 def test_derivative_of_a_user_is_looked_at_too(derivative, reads):
-    assert activations.reads_Z(Activation("mine", lambda Z: Z**3, derivative)) == reads
+    assert activations.derivative_needs_z(Activation("mine", lambda Z: Z**3, derivative)) == reads
 
 
 # --- dtypes and large inputs ----------------------------------------------------------------------
@@ -436,15 +453,56 @@ def test_unknown_name_far_from_any_lists_them_all():
         activations.get("qqq")
 
 
-@pytest.mark.parametrize("wrong", ["leaky_relu:x", "relu:1:2", "elu:", "relu:nan", "elu:inf"])
-def test_arguments_of_a_name_must_be_numbers(wrong):
-    with pytest.raises(ValueError, match=f"activation '{wrong}': expected numbers after"):
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("leaky_relu:x", "'leaky_relu:x': slope must be a number, got 'x'$"),
+        ("elu:", "'elu:': alpha must be a number, got ''$"),
+        ("linear:1:2:3", "'linear:1:2:3' has 3 arguments, expected linear:a:b$"),
+        ("relu:1:2", "'relu:1:2' has 2 arguments, expected relu:threshold$"),
+        ("relu:nan", "'relu:nan': threshold must be finite, got nan$"),
+        ("linear:1:inf", "'linear:1:inf': b must be finite, got inf$"),
+    ],
+)
+def test_argument_of_a_name_that_does_not_fit_is_named(wrong, sentence):
+    with pytest.raises(ValueError, match=f"^activation {sentence}"):
         activations.get(wrong)
 
 
 def test_name_without_a_factory_takes_no_arguments():
     with pytest.raises(ValueError, match="'sigmoid' takes no arguments, got 'sigmoid:3'"):
         activations.get("sigmoid:3")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "softmax"])
+def test_activation_of_the_library_survives_a_pickle_and_a_copy(name):
+    activation = activations.get(name)
+    back = pickle.loads(pickle.dumps(activation))
+    assert back == activation
+    assert hash(back) == hash(activation)
+    assert copy.deepcopy(activation) is activation
+
+
+def cube(Z):
+    return Z**3
+
+
+def of_cube(Z, A):
+    return 3 * Z**2
+
+
+def test_activation_of_a_user_survives_a_pickle_as_its_functions_do():
+    own = Activation("relu", cube, of_cube, kinks=(1,))  # the library's name, but not its relu
+    back = pickle.loads(pickle.dumps(own))
+    assert back == own
+    assert back.fn is cube
+
+
+def test_network_and_loss_survive_a_pickle():
+    J = jaxmlp.Objective(jaxmlp.MLP((2, 4, 3), hidden="leaky_relu:0.1"), "cross_entropy")
+    back = pickle.loads(pickle.dumps(J))
+    assert back == J
+    assert hash(back) == hash(J)
 
 
 @pytest.mark.parametrize(
