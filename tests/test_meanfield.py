@@ -253,6 +253,21 @@ def test_points_at_zero_and_infinity_are_named():
     assert not any(value is not None and value != value for value in (*zero[:8], *away[:8]))
 
 
+def test_no_depth_scale_is_given_with_which_a_length_settles_that_does_not():
+    diverging = [("relu", 3.0, 0.0), ("relu", 2.0, 0.1), ("squared_relu", 3.0, 0.1)]
+    for name, sigma_w2, sigma_b2 in diverging:
+        point = meanfield.fixed_point(name, sigma_w2, sigma_b2)
+        assert (point.stability, point.q) == ("diverges", math.inf)
+        assert point.xi_q == math.inf, name
+        diagram = meanfield.phase_diagram(name, [sigma_w2], [sigma_b2])
+        assert (diagram.xi_q == math.inf).all(), name
+    edge = meanfield.critical_point("gelu", sigma_b2=0.05)
+    unstable = meanfield.fixed_point("gelu", edge.sigma_w2, 0.05, q0=edge.q)
+    assert unstable.chi_par > 1
+    assert unstable.xi_q == math.inf
+    assert meanfield.fixed_point("relu", 1.5, 0.1).xi_q == pytest.approx(-1 / math.log(0.75))
+
+
 def test_half_stable_and_unstable_points_are_told_apart():
     tip = meanfield.half_stable_point("gelu")
     at = tip.sigma_w2, tip.sigma_b2

@@ -12,10 +12,18 @@ from numpy.polynomial import Chebyshev
 
 from jaxmlp import checks
 from jaxmlp.activations import Activation
-from jaxmlp.meanfield.integrals import LARGEST, SMALLEST, half_difference, jumps, moments
+from jaxmlp.meanfield.integrals import (
+    LARGEST,
+    SMALLEST,
+    SMALLEST_ANGLE,
+    half_difference,
+    jumps,
+    moments,
+)
 from jaxmlp.meanfield.lengths import NOISE, checked, roots_of
 
-WIDEST = 1.8  # angle up to which a fixed point is sought: those that attract have c in 0..1
+WIDEST = 1.8  # where the search begins: a fixed point that attracts has c >= 0, an angle to pi/2
+DEGREE = 20  # of polynomials over a factor of 2 in theta: right to 1e-12 for six activations
 
 
 def correlation_map(
@@ -70,12 +78,14 @@ def settled_correlation(activation, sigma_w2, sigma_b2, q) -> tuple[float | None
     share = _of_weights(activation, sigma_w2, sigma_b2, q)
     of_weights = decorrelation_of_weights(activation, q)
     e_next = lambda theta: share * of_weights(theta)  # noqa: E731
+    # Two angles tell: a convex map that meets the identity there and at 0 is the identity
     if all(abs(e_next(theta) - from_angle(theta)) <= NOISE for theta in (1.0, 2.0)):
         return None, 1.0
     at_one = math.inf if jumps(activation) else share * _slope_at_one(activation, q)
     limit = not SMALLEST < q < LARGEST  # where the slope is that of a variance near the limit
+    # integrals are right to 1e-10, and at the ends of their range q is not quite 0 or inf
     theta = WIDEST if at_one > 1 + (1e-7 if limit else 1e-10) else 0.0
-    while theta > 1e-6:
+    while theta > SMALLEST_ANGLE:
         if e_next(theta / 2) > from_angle(theta / 2):
             return _crossing(e_next, theta / 2, theta)
         theta /= 2
@@ -96,6 +106,6 @@ def _slope_at_one(activation, q):
 
 def _crossing(e_next, low, high):
     """c and the slope `de'/de` where `e'(theta) = e`, low < theta < high."""
-    curve = Chebyshev.interpolate(np.vectorize(e_next), 20, [low, high])
-    theta = roots_of(curve - Chebyshev.interpolate(from_angle, 20, [low, high]))[0]
+    curve = Chebyshev.interpolate(np.vectorize(e_next), DEGREE, [low, high])
+    theta = roots_of(curve - Chebyshev.interpolate(from_angle, DEGREE, [low, high]))[0]
     return max(0.0, math.cos(theta)), float(curve.deriv()(theta)) / math.sin(theta)

@@ -22,7 +22,10 @@ import numpy as np
 from jaxmlp.meanfield.integrals import LARGEST, SMALLEST, expect, values_and_slopes
 
 DRAWS = 10_000  # simulated networks: the mean is known to 1% of a standard deviation
-STEP = 0.04  # of ln K in tables
+STEP = 0.04  # of ln K in tables: lines between are off by 5e-5, a layer of 256 strays by 0.1
+MARGIN = 8  # of ln K in tables, beyond the mean field: networks of few units stray
+PANELS = 128  # most panels of an integral in a table
+AT_ONCE = 2**21  # numbers drawn at once: 16 MB in each of a few arrays
 
 
 def statistics(activation, sigma_w2, sigma_b2, q, widths) -> tuple[np.ndarray, np.ndarray]:
@@ -49,14 +52,17 @@ def _log_factor(activation, n: int) -> tuple[float, float]:
     no unit active is left out.
     """
     slopes2 = values_and_slopes(activation, np.array([-1.0, 1.0]))[1] ** 2
+    # The density of U falls as n e^u on the left and at least as e^(-u/2) on the right: the ends
+    # are at e^-60. A sum of such equal steps is exact up to exp(-2 pi^2 / 0.05).
     u = np.arange(-60 - math.log(n), 120, 0.05) - math.log(slopes2.max())
     s = slopes2[:, None] * np.exp(u)
-    transform = np.mean((1 + 2 * s) ** -0.5, axis=0) ** (n - 1)
-    density = transform * np.mean(s * (1 + 2 * s) ** -1.5, axis=0)
+    # (1 + 2 s)^(-1/2) is the transform of xi^2, its derivative -(1 + 2 s)^(-3/2)
+    transform = np.mean((1 + 2 * s) ** (-1 / 2), axis=0) ** (n - 1)
+    density = transform * np.mean(s * (1 + 2 * s) ** (-3 / 2), axis=0)
     density /= density.sum()
     mean = density @ u
     variance = density @ (u - mean) ** 2
-    return -np.euler_gamma - mean - math.log(n), variance - math.pi**2 / 6
+    return -np.euler_gamma - mean - math.log(n), variance - math.pi**2 / 6  # those of V taken off
 
 
 # --- other activations: three numbers for each layer ----------------------------------------------
@@ -100,18 +106,18 @@ class Table(NamedTuple):
         ))  # fmt: skip
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=16)  # activations, 100 kB each
 def _expectations(activation, low: int, high: int) -> np.ndarray:
     """What `_table` needs of one unit, for ln K from low to high."""
 
-    def integrands(g, A, D):
+    def integrands(g, A, D):  # second and fourth moments
         return A**2, D**2, A**4, D**4, (A * D) ** 2, (g * D) ** 2, g * A * D, g * A**3 * D
 
     K = np.exp(np.arange(low, high, STEP))
-    return expect(activation, K, integrands, most_panels=128)
+    return expect(activation, K, integrands, PANELS)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)  # widths, 100 kB each
 def _table(activation, low: int, high: int, n: int) -> Table:
     """The moments of layers of n units for ln K from low to high."""
     from scipy.special import digamma, polygamma
@@ -119,7 +125,8 @@ def _table(activation, low: int, high: int, n: int) -> Table:
     f2, d2, f4, d4, f2d2, g2d2, gfd, gf3d = _expectations(activation, low, high)
     var, root = f4 - f2**2, np.exp(np.arange(low, high, STEP) / 2)
     covariance = root * (gf3d - gfd * f2)
-    regression = np.divide(covariance, var, out=np.zeros_like(var), where=var > 1e-12 * f4)
+    known = var > 1e-12 * f4  # less is rounding of f4 - f2^2
+    regression = np.divide(covariance, var, out=np.zeros_like(var), where=known)
     with np.errstate(divide="ignore", invalid="ignore"):  # slopes below the range of float64
         square_var, slope2_var, both = var / f2**2, 3 * d4 / d2**2 - 1, f2d2 / (f2 * d2) - 1
         scale, shape = np.sqrt(square_var * slope2_var), n / slope2_var
@@ -135,10 +142,10 @@ def _simulated(activation, sigma_w2, sigma_b2, q, widths):
     """Mean and variance of ln T over simulated networks, in batches that fit in memory."""
     low, high = (np.log(np.clip(limit, SMALLEST, LARGEST)) for limit in (q.min(), q.max()))
     lowest = math.log(sigma_b2) if sigma_b2 else -math.inf
-    ends = math.floor(max(low - 8, lowest)), math.ceil(high + 8)
+    ends = math.floor(max(low - MARGIN, lowest)), math.ceil(high + MARGIN)
     tables = [_table(activation, *ends, n) for n in widths]
     rng = np.random.default_rng(0)
-    size = max(1, min(DRAWS, 2**21 // len(sigma_w2)))
+    size = max(1, min(DRAWS, AT_ONCE // len(sigma_w2)))
     first = second = np.zeros(len(sigma_w2))
     centre, total = None, 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -192,6 +199,7 @@ def _backward(x, units: Units, y, log_u, p, log_w, log_b, n, rng):
     log_chi, log_weights = log_w + units.log_slope2, log_w + units.log_square
     log_V = np.logaddexp(log_b, log_weights)
     s = (1 + units.both) * np.exp(log_weights - y) / n
+    # s (p^2 - 1) >= -s; below n = 2 or so s may pass 1, which leading order does not describe
     gained = log_chi + log_u + np.log1p(np.maximum(s * (p**2 - 1), -0.9))
     mixed = units.pull * np.exp(log_weights - (x + y) / 2)
     mixed += units.regression * (np.exp((y - x) / 2) - np.exp(log_V - (x + y) / 2))
