@@ -13,6 +13,7 @@ from support import relative_error, relative_errors
 
 import jaxmlp
 from jaxmlp import Activation, Layer, datasets, fit, train_step
+from jaxmlp.train.loop import Epoch
 
 # Rounding in float64, over a few dozen steps of a small network.
 ROUNDING = 1e-11
@@ -376,6 +377,10 @@ def test_more_steps_than_a_chunk_holds_are_all_taken():
     assert (np.diff(history.loss) <= 1e-6).all()
     assert_equal(ours, fit(J, fit(J, params, X, Y, optimizer=1e-3, epochs=5_000)[0], X, Y,
                            optimizer=1e-3, epochs=5_000)[0])  # fmt: skip
+
+
+def test_history_names_what_is_known_of_an_epoch():
+    assert jaxmlp.History._fields[:5] == Epoch._fields
 
 
 def test_fit_again_compiles_nothing():
