@@ -62,7 +62,14 @@ def prng_key(key: Any) -> jax.Array:
     if isinstance(key, jax.Array) and typed and key.ndim == 0:
         return key
     if is_array and not typed and key.dtype == np.uint32 and key.ndim == 1:
-        return jax.random.wrap_key_data(jnp.asarray(key))
+        try:
+            return jax.random.wrap_key_data(jnp.asarray(key))
+        except TypeError:
+            default = jax.config.jax_default_prng_impl  # pyright: ignore[reportAttributeAccessIssue]
+            raise TypeError(
+                f"key holds {len(key)} numbers, which is no key of the default {default!r}: pass a "
+                "typed key such as jax.random.key(0, impl='rbg')"
+            ) from None
     given = f"an array of {key.dtype}{list(key.shape)}" if is_array else repr(key)
     raise TypeError(f"key must be one PRNG key such as jax.random.key(0), got {given}")
 
