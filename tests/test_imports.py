@@ -186,11 +186,13 @@ import jaxmlp
 after = {name: repr(value) for name, value in jax.config.values.items()}
 changed = sorted(name for name in before | after if before.get(name) != after.get(name))
 heavy = ("matplotlib", "sklearn", "scipy.optimize", "tyro", "rich", "pandas", "pytest")
-print(json.dumps({"changed": changed, "heavy": [name for name in heavy if name in sys.modules]}))
+started = jax._src.xla_bridge.backends_are_initialized()
+heavy = [name for name in heavy if name in sys.modules]
+print(json.dumps({"changed": changed, "heavy": heavy, "started": started}))
 """
 
 
-def test_importing_changes_no_flag_and_loads_no_matplotlib():
+def test_importing_changes_no_flag_starts_no_backend_and_loads_no_matplotlib():
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROBE],
         cwd=PACKAGE.parent,
@@ -198,7 +200,7 @@ def test_importing_changes_no_flag_and_loads_no_matplotlib():
         text=True,
         check=True,
     )
-    assert json.loads(done.stdout) == {"changed": [], "heavy": []}
+    assert json.loads(done.stdout) == {"changed": [], "heavy": [], "started": False}
 
 
 def test_package_exports_what_it_names():
