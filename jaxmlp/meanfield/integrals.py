@@ -25,7 +25,7 @@ NODES = 16  # of Gauss-Legendre on a panel
 REACH_OF_TWO = 12.0  # as REACH, for double integrals: the density beyond is 5e-32 of that at 0
 MOST_OF_TWO = 64  # panels in each of the two dimensions, 1e6 nodes
 SMALLEST_ANGLE = 1e-6  # 1 - cos is 5e-13 there; below, rounding takes over
-_BLOCKS = 2**15, 2**13  # lengths for which phi, and phi with phi', are compiled: one each
+_BLOCKS = 2**13, 2**11  # lengths for which phi, and phi with phi', are compiled: one each
 _AT_ONCE = 2**20  # nodes of integrals evaluated at once: 8 MB in each of a few arrays
 
 
