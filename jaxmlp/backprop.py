@@ -171,14 +171,15 @@ def value_and_gradient(J: Objective, params: Params, X: Float[Array, "m d_0"], Y
 
 
 def check_hand(J: Any) -> None:
-    """Refuse what is no Objective, and activations without a hand-written derivative."""
+    """Refuse what is no Objective, and activations without a derivative or with a wrong one."""
     require_objective(J)
-    for act in J.mlp.activations:
+    for act in dict.fromkeys(J.mlp.activations):
         if act.derivative is None and act != activations.softmax:
             raise ValueError(
                 f"activation {act.name!r} has no derivative: the hand-written pass needs "
                 "Activation(name, fn, derivative) with derivative(Z, A) -> dA/dZ"
             )
+        activations.check_derivative(act)
 
 
 # --- every intermediate ---------------------------------------------------------------------------

@@ -107,6 +107,10 @@ class Sized(NamedTuple):
     W_top: Array
     b_top: Array
 
+    def near_one(self) -> Layer:
+        """Return the layer with its W brought near 1: a loop copies the slice of W anyway."""
+        return self.layer._replace(W=times_power(self.layer.W, -self.W_top))
+
 
 class Kept(NamedTuple):
     """What the way forward keeps of a layer; r has the exponent -r_exponent."""
@@ -201,7 +205,8 @@ def rule(divisor: int, statistics: bool) -> Rule:
 
 def sized(layer: Layer) -> Sized:
     """Return a layer, or a stack, as the rule takes it."""
-    W_top = top_of(layer.W, axis=(-2, -1), of_zero=0)
+    most = -jnp.finfo(layer.W.dtype).minexp  # so that 2^-W_top is in range
+    W_top = jnp.clip(top_of(layer.W, axis=(-2, -1), of_zero=0), -most, most)
     b_top = jnp.full_like(W_top, VERY_SMALL) if layer.b is None else top_of(layer.b, axis=-1)
     return Sized(layer, W_top, b_top)
 
@@ -219,8 +224,8 @@ def _forward(spec: Spec, sized: Sized, carry, *, statistics: bool):
     # Z = A_prev @ W + b at an exponent that neither term leaves
     k = A_prev.top + sized.W_top
     k = k if layer.b is None else jnp.maximum(k, sized.b_top)
-    Z = arithmetic.affine(layer._replace(b=None), A_prev.mantissa)
-    Z = at(scaled(Z, A_prev.exponent, A_prev.size + sized.W_top), k)
+    Z = arithmetic.affine(sized.near_one()._replace(b=None), A_prev.mantissa)
+    Z = at(scaled(Z, A_prev.exponent + sized.W_top, A_prev.size), k)
     if layer.b is not None:
         Z = Z + times_power(layer.b, -k)
     # The stream: an aligned sum
@@ -262,7 +267,7 @@ def _backward(spec: Spec, sized: Sized, kept: Kept, carry: Any, *, divisor: int)
     dA_m = None if dA is None else at(dA, k + r_k)
     dS_m = None if dS is None else at(dS, k)
     back = arithmetic.backward(
-        spec, layer, Saved(A_prev.mantissa, kept.U, kept.r), A.mantissa, dA_m, dS_m
+        spec, sized.near_one(), Saved(A_prev.mantissa, kept.U, kept.r), A.mantissa, dA_m, dS_m
     )
     # The norms of all that is measured
     pair = back.pair
@@ -283,10 +288,10 @@ def _backward(spec: Spec, sized: Sized, kept: Kept, carry: Any, *, divisor: int)
     said = jnp.where(closed > 0, closed, A_prev.cause)
     reading = BackwardReading(r, sizes + exponents, alpha, said)
     # What the layer below takes
-    below = sizes[0] + sized.W_top + (0 if spec.residual is None else exponent(alpha))
+    below = sizes[0] + (0 if spec.residual is None else exponent(alpha))
     dA_prev, dS_prev, _ = handed_down(spec, back)
     dS_prev = None if dS_prev is None else scaled(dS_prev, k, sizes[0], cause)
-    return (scaled(dA_prev, k, below, closed), dS_prev, A_prev), reading
+    return (scaled(dA_prev, k + sized.W_top, below, closed), dS_prev, A_prev), reading
 
 
 def output_derivative(J: Objective, S: Scaled, A: Scaled, Y):

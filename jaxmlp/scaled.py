@@ -126,8 +126,9 @@ def _limit(dtype) -> int:
 
 
 def asymptote(act: Activation) -> tuple[float, float] | None:
-    """The slopes of the lines that act is to rounding far below and far above 0."""
-    return getattr(act, "asymptote", None)
+    """The slopes of the lines that act is beyond its threshold, None if that is out of reach."""
+    reach = 2.0 ** (_limit(jnp.float32) // 2)
+    return act.asymptote if act.threshold < reach else None
 
 
 @functools.cache
