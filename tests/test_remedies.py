@@ -58,6 +58,7 @@ def x64():
 # --- equality with autodiff -----------------------------------------------------------------------
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("residual", "norm"), list(itertools.product(RESIDUALS, NORMS)))
 def test_gradient_equals_jax_grad_for_every_activation(residual, norm, x64):
     widths = [6] * 7 + [4] * (len(SMOOTH) - 7)  # a change of width in the middle
