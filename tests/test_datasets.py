@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import os
 import statistics
 import struct
 import subprocess
@@ -218,6 +219,15 @@ def test_damaged_idx_is_refused(tmp_path, content, sentence):
         read_idx(tmp_path / "data")
 
 
+def test_pipe_or_folder_in_place_of_an_idx_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(ValueError, match=f"^{path} is not a regular file$"):
+            read_idx(path)
+    with pytest.raises(FileNotFoundError):
+        read_idx(tmp_path / "missing")
+
+
 def test_idx_checksum_is_that_of_the_uncompressed_bytes(tmp_path):
     (tmp_path / "data").write_bytes(gzip.compress(GOOD, mtime=0))
     right = hashlib.sha256(GOOD).hexdigest()
@@ -248,8 +258,8 @@ def test_image_set_is_read_under_each_usual_name(tmp_path, read, split, prefix, 
 
 
 def test_fashion_labels_are_named_as_published():
-    assert datasets._FASHION_MNIST.class_names[7:] == ("Sneaker", "Bag", "Ankle boot")
-    assert datasets._FASHION_MNIST.class_names[0] == "T-shirt/top"
+    assert datasets.images._FASHION_MNIST.class_names[7:] == ("Sneaker", "Bag", "Ankle boot")
+    assert datasets.images._FASHION_MNIST.class_names[0] == "T-shirt/top"
 
 
 @pytest.mark.parametrize("read", [mnist, fashion_mnist], ids=["mnist", "fashion"])
@@ -262,8 +272,8 @@ def test_image_set_that_is_not_the_published_one_is_refused(tmp_path, read):
 def test_image_set_is_accepted_when_both_checksums_agree(tmp_path, monkeypatch):
     write_pair(tmp_path)
     hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(tmp_path.iterdir())]
-    source = datasets._MNIST._replace(sha256={"train": tuple(hashes)})
-    monkeypatch.setattr(datasets, "_MNIST", source)
+    source = datasets.images._MNIST._replace(sha256={"train": tuple(hashes)})
+    monkeypatch.setattr(datasets.images, "_MNIST", source)
     assert mnist(tmp_path).Y.tolist() == [7, 1]
     write_pair(tmp_path, labels=(7, 2))
     with pytest.raises(ValueError, match="train-labels-idx1-ubyte, uncompressed, has the SHA-256"):

@@ -8,7 +8,7 @@ import jax
 import optax
 from jaxtyping import Array, Float
 
-from jaxmlp import checks, losses
+from jaxmlp import checks, targets
 from jaxmlp.backprop import check_hand, value_and_gradient
 from jaxmlp.compare import relative_difference
 from jaxmlp.numerics import tree_norm
@@ -110,8 +110,8 @@ def evaluate(J: Objective, params, X, Y):
 
 
 def _accuracy(J: Objective, A, Y):
-    rows = losses.as_rows(J.loss, Y, A.shape[1], A.dtype)
-    return losses.accuracy(J.loss, J.mlp.output, A, rows)
+    rows = targets.targets_as_rows(J.loss, Y, A.shape[1], A.dtype)
+    return targets.accuracy(J.loss, J.mlp.output, A, rows)
 
 
 def check_gradient(J: Any, gradient: str) -> None:
