@@ -638,6 +638,7 @@ def test_records_of_varying_shapes_are_kept_as_a_list():
         ({"epochs": True}, TypeError, "epochs must be an integer, got True"),
         ({"epochs": "3"}, TypeError, "epochs must be an integer, got '3'"),
         ({"epochs": None}, TypeError, "epochs must be an integer, got None"),
+        ({"epochs": 2**31}, ValueError, "epochs must be below 2147483648, 2^31 steps of this"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
         ({"batch_size": -3}, ValueError, "batch_size must be at least 1, got -3"),
         ({"batch_size": 2.0}, TypeError, "batch_size must be an integer, got 2.0"),
