@@ -32,6 +32,7 @@ from jaxmlp.backprop import LayerTrace, grad, trace, value_and_grad
 from jaxmlp.compare import relative_difference
 from jaxmlp.flow import GradientFlow, gradient_flow
 from jaxmlp.gradcheck import Certificate, Diagnosis, check_grads
+from jaxmlp.layer import Layer
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective
 from jaxmlp.per_sample import (
@@ -46,7 +47,7 @@ from jaxmlp.per_sample import (
     per_sample_norms,
     per_sample_sq_norms,
 )
-from jaxmlp.storage import Layer, as_dict, from_dict, layers, stack, weight_mask
+from jaxmlp.storage import as_dict, from_dict, layers, stack, weight_mask
 from jaxmlp.sweep import SweepTable, depth_sweep
 from jaxmlp.train import History, Metrics, fit, train_step
 

@@ -107,3 +107,14 @@ def finite(name: str, values: np.ndarray) -> None:
             f"{name} must be finite, but {int(bad.sum())} of its {bad.size} entries are not; "
             f"the first is {values[index]} at index {place}"
         )
+
+
+def csv_cell(value: Any) -> Any:
+    """A value for a CSV file: text that a spreadsheet would run as a formula gets an apostrophe."""
+    if not (isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

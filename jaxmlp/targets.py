@@ -3,14 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxmlp.activations import Activation, sigmoid, softmax
 from jaxmlp.checks import finite
 from jaxmlp.losses import Loss
 
 
-def targets_as_rows(loss: Loss, Y: Array, K: int, dtype) -> Float[Array, "m K"]:
+def targets_as_rows(loss: Loss, Y: Array, K: int, dtype) -> Inexact[Array, "m K"]:
     """Return the targets as rows `(m, K)` in `dtype`: labels become one-hot, `(m,)` a column."""
     if is_labels(loss, Y, K):
         return jax.nn.one_hot(Y, K, dtype=dtype)

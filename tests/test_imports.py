@@ -16,15 +16,20 @@ ORDER = [
     "named",
     "numerics",
     "activations",
+    "norms",
     "losses",
     "targets",
     "initializers",
+    "layer",
+    "walk",
     "storage",
     "compare",
+    "edge",
     "mlp",
     "objective",
     "backprop",
     "per_sample",
+    "scaled",
     "flow",
     "gradcheck",
     "testing",
@@ -105,7 +110,16 @@ def autodiff_names(tree):
 
 def test_every_module_has_its_place_in_the_order():
     assert set(MODULES) <= set(ORDER)
-    assert {"activations", "losses", "mlp", "objective", "backprop", "train"} <= set(MODULES)
+    assert {
+        "activations",
+        "losses",
+        "layer",
+        "walk",
+        "mlp",
+        "objective",
+        "backprop",
+        "train",
+    } <= set(MODULES)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -138,7 +152,9 @@ def test_hand_written_path_names_no_autodiff(module):
 
 
 def test_hand_written_path_includes_the_walk_and_its_derivatives():
-    assert {"activations", "losses", "backprop"} <= set(BY_HAND) & set(MODULES)
+    assert {"activations", "norms", "losses", "layer", "walk", "backprop"} <= set(BY_HAND) & set(
+        MODULES
+    )
 
 
 def test_checks_see_what_they_look_for():

@@ -1,5 +1,9 @@
 import functools
+import os
 import pickle
+import subprocess
+import sys
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -124,19 +128,32 @@ def test_dtype_is_float64_by_default_under_x64():
 
 
 def test_weights_and_biases_have_the_bits_of_a_draw_without_scale_times_a_number():
-    inits = [
-        initializers.get(name)
-        for name in ("lecun", "glorot", "he", "gaussian:1.7:0.3", "normal:0.2")
-    ]
-    shape, mlp = (30, 40), jaxmlp.MLP((30, 40), output="linear")
-    key = jax.random.fold_in(KEY, 1)  # layer 1's
-    params = jax.jit(lambda key: [mlp.init(key, init) for init in inits])(KEY)
-    units = {init.unit: np.asarray(init.unit(key, shape, jnp.float32)) for init in inits}
-    for init, (layer,) in zip(inits, params, strict=True):
-        expected = units[init.unit] * np.asarray(init.std(shape, jnp.float32))
-        np.testing.assert_array_equal(layer.W, expected)
-    b = np.asarray(initializers.unit_bias(key, shape, jnp.float32)) * np.sqrt(np.float32(0.3))
-    np.testing.assert_array_equal(params[3][0].b, b)
+    code = """
+        import jax, jax.numpy as jnp, numpy as np
+        import jaxmlp
+        from jaxmlp import initializers
+
+        names = "lecun", "glorot", "he", "gaussian:1.7:0.3", "normal:0.2"
+        inits = [initializers.get(name) for name in names]
+        shape, mlp, drawn_from = (30, 40), jaxmlp.MLP((30, 40), output="linear"), jax.random.key(7)
+        key = jax.random.fold_in(drawn_from, 1)  # layer 1's
+        params = jax.jit(lambda key: [mlp.init(key, init) for init in inits])(drawn_from)
+        units = {init.unit: np.asarray(init.unit(key, shape, jnp.float32)) for init in inits}
+        for init, (layer,) in zip(inits, params, strict=True):
+            expected = units[init.unit] * np.asarray(init.std(shape, jnp.float32))
+            np.testing.assert_array_equal(layer.W, expected)
+        b = np.asarray(initializers.unit_bias(key, shape, jnp.float32)) * np.sqrt(np.float32(0.3))
+        np.testing.assert_array_equal(params[3][0].b, b)
+        print("equal")
+    """
+    # as users compile it: with the flags of the tests XLA approximates a draw differently when it
+    # is fused with a product
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout.strip(), done.returncode) == ("equal", 0), done.stderr
 
 
 def test_units_are_shared_by_distribution_and_orthogonal_has_none():

@@ -15,8 +15,8 @@ import numpy as np
 
 from jaxmlp import activations, losses, targets
 from jaxmlp.compare import relative_difference
+from jaxmlp.layer import Layer, slopes
 from jaxmlp.objective import Objective, divisor
-from jaxmlp.storage import Layer, slopes
 
 Leaves = dict[str, np.ndarray]  # {"W1": ..., "b1": ..., "dZ2": ...}
 

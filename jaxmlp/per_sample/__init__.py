@@ -3,18 +3,18 @@
 Sample i's own gradient in layer l is `a_i (outer) dz_i`, with `a_i` a row of `A[l-1]` and `dz_i`
 one of `dZ[l]`; so nothing of shape (m, parameters) is formed for
 
-| quantity | formula (`+ 1` with a bias only) | shape |
+| quantity | formula, and what the direct parameters (b, slope, alpha) add | shape |
 |---|---|---|
-| norm | `sqrt(|a_i|^2 + 1) |dz_i|` | `(m,)` |
-| second moment | `(A^2).T @ (dZ^2) / m` | `(d_in, d_out)` |
-| inner products | `(A A^T + 1) * (dZ dZ^T)` | `(m, m)` |
-| clipped mean | `A.T @ (w * dZ) / m` | `(d_in, d_out)` |
+| norm | `sqrt(|a_i|^2 |dz_i|^2 + sum |direct_i|^2)` | `(m,)` |
+| second moment | `(A^2).T @ (dZ^2) / m`; means of squares | `(d_in, d_out)` |
+| inner products | `(A A^T) * (dZ dZ^T) + sum D D^T` | `(m, m)` |
+| clipped mean | `A.T @ (w * dZ) / m`; weighted means | `(d_in, d_out)` |
 
 `readouts` takes arrays, of a dense layer of any JAX model; `transforms` takes an Objective.
 """
 
-from jaxmlp.per_sample.reading import GradientMoments, NoiseScale
-from jaxmlp.per_sample.readouts import grads, gram, moments, norms
+from jaxmlp.per_sample.instruments import NoiseScale
+from jaxmlp.per_sample.readouts import GradientMoments, deviation, grads, gram, mean, moments, norms
 from jaxmlp.per_sample.transforms import (
     clipped_grad,
     gradient_gram,
@@ -30,11 +30,13 @@ __all__ = [
     "GradientMoments",
     "NoiseScale",
     "clipped_grad",
+    "deviation",
     "gradient_gram",
     "gradient_moments",
     "grads",
     "gram",
     "instruments",
+    "mean",
     "moments",
     "noise_scale",
     "norms",

@@ -1,8 +1,21 @@
-"""What a quantity costs: time and memory against the batch size."""
+"""The figure: what per-sample quantities cost, in time and memory, against the batch size."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 
+from experiments.benchmark.per_sample import machine_memory
 from jaxmlp.plotting.style import COLOURS, GREY, bare
+
+
+def per_sample(rows: list[dict]):
+    """Time and memory of the last network's quantities against the batch size."""
+
+    network = rows[-1]["network"]
+    own = [row for row in rows if (row["network"], row["library"]) == (network, "jaxmlp")]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    cost_against_batch(own, axes, memory_limit=machine_memory() / 2 / 1e9)
+    figure.suptitle(f"Per-sample quantities of {network}, over one plain gradient")
+    return figure
 
 
 def cost_against_batch(rows, axes, *, memory_limit: float):

@@ -3,15 +3,18 @@
 import itertools
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.transforms import blended_transform_factory
 
-from jaxmlp.plotting.style import BLUE, VERMILION, YELLOW, new_axes
+from jaxmlp.plotting.style import BLUE, VERMILION, YELLOW
 
 MOST_UNITS, MOST_LAYERS = 8, 4
 INK, PALE, CLOSED = "#333333", "#C4C4C4", "#E6E6E6"
 NODE = 52  # diameter in points
 
 
-def network(activations, deltas, weights, gradients, ax=None, *, path=(), factors=(), headings=()):
+def network(activations, deltas, weights, gradients, ax, *, path=(), factors=(), headings=()):
     """Draw the network: a over dZ in the nodes, W as width and style of the edges, dW as colour.
 
     Args:
@@ -32,7 +35,6 @@ def network(activations, deltas, weights, gradients, ax=None, *, path=(), factor
             f"a network {sizes} is too large to read as a drawing: at most {MOST_UNITS} units in "
             f"a layer and {MOST_LAYERS} layers"
         )
-    ax = new_axes(ax)
     at = {(l, k): (l, (d - 1) / 2 - k) for l, d in enumerate(sizes) for k in range(d)}
     _edges(ax, at, weights, gradients, set(itertools.pairwise(path)))
     _nodes(ax, at, activations, deltas, set(path))
@@ -51,9 +53,6 @@ def network(activations, deltas, weights, gradients, ax=None, *, path=(), factor
 
 
 def _edges(ax, at, weights, gradients, lit) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import LinearSegmentedColormap, Normalize
-
     # grey in the middle, because an edge with dW = 0 is still an edge
     colours = LinearSegmentedColormap.from_list("dW", [BLUE, PALE, VERMILION])
     reach = max(float(np.abs(dW).max()) for dW in gradients) or 1.0
@@ -107,7 +106,7 @@ def number(value: float) -> str:
     return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
-def path_sum(paths, totals, ax=None, *, names=(), lit=0, most=8):
+def path_sum(paths, totals, ax, *, names=(), lit=0, most=8):
     """Write a product for each path below one another, then the totals; the path `lit` on yellow.
 
     Args:
@@ -116,9 +115,6 @@ def path_sum(paths, totals, ax=None, *, names=(), lit=0, most=8):
       totals: `(name, number)` each, written to 12 digits.
       most: how many paths are written out.
     """
-    from matplotlib.transforms import blended_transform_factory
-
-    ax = new_axes(ax)
     shown = sorted({lit, *range(min(len(paths), most - (lit >= most)))})
     lines = [*_products([paths[n] for n in shown], names)]
     if left := len(paths) - len(shown):
