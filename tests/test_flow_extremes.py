@@ -153,3 +153,11 @@ def test_half_precision_parameters_are_measured_in_float32(dtype):
     expected = reference(J, *single)
     np.testing.assert_allclose(flow.log10_delta, expected[:, 0], atol=1e-4)
     assert (np.asarray(flow.status) == FlowStatus.OK).all()
+
+
+def test_weights_of_zero_say_so_and_are_no_closed_gates():
+    J, params, X, Y = network("tanh", sizes=(4, 8, 8, 8, 2), gain=1.0, sigma_b=0.1)
+    zero = params[2]._replace(W=np.zeros((8, 8), np.float32))
+    flow = jaxmlp.gradient_flow(J)((*params[:2], zero, params[3]), X, Y)
+    assert flow.status.tolist() == [FlowStatus.WEIGHTS_ZERO] * 2 + [FlowStatus.OK] * 2
+    assert (flow.log10_delta[:2] == -np.inf).all()
