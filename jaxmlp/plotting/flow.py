@@ -93,8 +93,10 @@ def decades_lost(table, ax=None):
     ax = new_axes(ax)
     rows = sorted(table.summary(over_seeds=True), key=lambda row: row["depth"])
     lost = {
-        (f"{row['activation']}, {with_remedies(*(row[name] for name in _KIND))}", row["depth"]):
-        -row["log10_change"]
+        (
+            f"{row['activation']}, {with_remedies(*(row[name] for name in _KIND))}",
+            row["depth"],
+        ): -row["log10_change"]
         for row in rows
         if row["depth"] > 1
     }

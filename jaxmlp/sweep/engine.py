@@ -7,6 +7,7 @@ scale of the weights, the gate of the residual, and the depth, which is a loop's
 
 import contextlib
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -254,9 +255,10 @@ def _program(function: Callable) -> Any:
 
 @functools.cache
 def _options() -> dict[str, Any]:
-    """The options above on a CPU, as far as this jaxlib knows them."""
-    known = {}
-    for name, value in _CPU.items() if jax.default_backend() == "cpu" else ():
+    """The options above on a CPU, as far as this jaxlib knows them and XLA_FLAGS is silent."""
+    known, said = {}, os.environ.get("XLA_FLAGS", "")
+    wanted = {name: value for name, value in _CPU.items() if name not in said}
+    for name, value in wanted.items() if jax.default_backend() == "cpu" else ():
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             jax.jit(lambda: 0).lower().compile(compiler_options={name: value})
             known[name] = value
