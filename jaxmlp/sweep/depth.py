@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +17,7 @@ from jaxmlp.objective import check
 from jaxmlp.sweep import engine, grid
 from jaxmlp.sweep.grid import Network
 from jaxmlp.sweep.run import collect, in_this_process
+from jaxmlp.sweep.store import Store
 from jaxmlp.sweep.table import SweepTable, table_columns
 
 
@@ -64,28 +65,61 @@ def depth_sweep(
       TypeError, ValueError: as `Objective`; for an empty list, for two entries of one name, for
         labels of one class without num_classes.
     """
-    cells = grid.checked(
-        activations=activations, inits=inits, depths=depths, seeds=seeds, num_seeds=num_seeds,
-        width=width, residuals=residuals, norms=norms, loss=loss,
+    cells, X, Y, K = _checked(
+        X, Y, num_classes, activations=activations, inits=inits, depths=depths, seeds=seeds,
+        num_seeds=num_seeds, width=width, residuals=residuals, norms=norms, loss=loss,
     )  # fmt: skip
-    K = grid.outputs(loss, Y, num_classes)
-    X, Y = _checked_data(loss, X, Y, K)
+    about, functions = _about(X, Y, K), tuple(cells.activations)
     if store is not None or not in_this_process(executor):
         grid.refuse_own(cells, "a store" if store is not None else "an executor of processes")
         X, Y = np.asarray(X), np.asarray(Y)
-    about = {"dtype": str(X.dtype), "data": fingerprint(X, Y, K)[:16], "engine": engine.VERSION}
-    measure = functools.partial(
-        engine.measure, X=X, Y=Y, outputs=K, functions=tuple(cells.activations)
-    )
     if in_this_process(executor):
-        engine.compile_together(cells.jobs, X, Y, K, tuple(cells.activations))
+        engine.compile_together(cells.jobs, X, Y, K, functions)
     read = collect(
-        measure, cells.jobs, cells.networks, store=store,
-        about={"X": X.shape, "Y": Y.shape, "outputs": K} | about,
-        key=functools.partial(key, **about), executor=executor, progress=progress,
+        functools.partial(engine.measure, X=X, Y=Y, outputs=K, functions=functions),
+        cells.jobs, cells.networks, store=store, key=functools.partial(key, **about),
+        about={"X": X.shape, "Y": Y.shape, "outputs": K, **about},
+        executor=executor, progress=progress,
     )  # fmt: skip
     read_columns = lambda: table_columns(read(), **about)  # noqa: E731
     return SweepTable(read_columns() if store is None else read_columns)
+
+
+class Planned(NamedTuple):
+    """Say what a sweep would measure.
+
+    held: networks that the store has. parameters: of all networks together. bytes_at_once: what one
+    job takes at a time; there are as many at a time as the executor has workers.
+    """
+
+    networks: int
+    jobs: int
+    held: int
+    parameters: int
+    bytes_at_once: int
+
+
+def plan(*, X, Y, loss="cross_entropy", num_classes=None, store=None, **axes: Any) -> Planned:
+    """Return what `depth_sweep` would measure with these arguments; nothing is compiled.
+
+    Example:
+      >>> plan(activations="tanh", inits="he", depths=(2, 3), width=4, X=np.ones((5, 2)),
+      ...      Y=np.eye(5), seeds=(0, 1))
+      Planned(networks=4, jobs=2, held=0, parameters=324, bytes_at_once=832)
+    """
+    axes = {"num_seeds": None, "seeds": None, "residuals": None, "norms": None} | axes
+    cells, X, Y, K = _checked(X, Y, num_classes, loss=loss, **axes)
+    (m, d_0), networks = X.shape, cells.networks
+    held = 0
+    if store is not None and Path(store).exists():
+        with Store(store) as kept:
+            held = len(kept.held(key(network, **_about(X, Y, K)) for network in networks))
+    # The weights, what is kept of each layer on the way forward, and the one that is worked on
+    arrays = 2 + any(norm is not None for norm in cells.norms)
+    width, layers = max(cells.widths), max(cells.depths) + 1
+    numbers = layers * width * (width + arrays * m)
+    parameters = sum(network.mlp(d_0, K).num_parameters for network in networks)
+    return Planned(len(networks), len(cells.jobs), held, parameters, numbers * X.dtype.itemsize)
 
 
 def key(network: Network, **about: Any) -> str:
@@ -93,12 +127,19 @@ def key(network: Network, **about: Any) -> str:
     return json.dumps({"sweep": "depth", **network._asdict(), **about})
 
 
-def _checked_data(loss: str, X: Any, Y: Any, K: int):
-    """Return X and Y as the output layer by itself takes them."""
-    d_0 = np.shape(edge.as_array("X", X))[-1:] or (1,)
-    J, dtype = grid.output_objective(loss, *d_0, K), jnp.zeros(()).dtype
-    params = (Layer(np.zeros((*d_0, K), dtype), np.zeros(K, dtype)),)
-    return check(J, params, X, Y)[1:]
+def _about(X: Any, Y: Any, K: int) -> dict[str, Any]:
+    """What decides the numbers beside a network's names."""
+    return {"dtype": str(X.dtype), "data": fingerprint(X, Y, K)[:16], "engine": engine.VERSION}
+
+
+def _checked(X: Any, Y: Any, num_classes: int | None, *, loss: str, **axes: Any):
+    """Return the grid, the data as the output layer by itself takes them, and K."""
+    cells = grid.checked(**axes, loss=loss)
+    K = grid.outputs(loss, Y, num_classes)
+    d_0 = (*np.shape(edge.as_array("X", X)), 1)[1]
+    J, dtype = grid.output_objective(loss, d_0, K), jnp.zeros(()).dtype
+    params = (Layer(np.zeros((d_0, K), dtype), np.zeros(K, dtype)),)  # pyright: ignore
+    return cells, *check(J, params, X, Y)[1:], K
 
 
 def fingerprint(X: Any, Y: Any, K: int) -> str:

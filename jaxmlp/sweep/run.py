@@ -48,7 +48,8 @@ def run(
         three without a finished job in between; it names the jobs that were running.
     """
     jobs = list(jobs)
-    total, done = sum(len(job.networks) for job in jobs), 0
+    networks = [network for job in jobs for network in job.networks]
+    total, done = len(networks), 0
 
     def finish(results: Any) -> None:
         nonlocal done
@@ -57,12 +58,14 @@ def run(
             progress(done, total)
 
     def missing() -> Iterator[Any]:
+        there = held(networks)
+        finish(there)
         for job in jobs:
-            there = held(job.networks)
-            finish(there)
-            job = job.only(set(job.networks) - there) if there else job
-            if job.networks:
-                yield job
+            own = set(job.networks) - there
+            by_now = held(list(own))  # of another process with the same store
+            finish(by_now)
+            if own - by_now:
+                yield job.only(own - by_now)
 
     def take(results: dict) -> None:
         keep(results)
