@@ -75,11 +75,11 @@ def fit(
     # Refuse what does not fit
     refuse_tracers("fit", params, X, Y, optimizer, key, eps, validation)
     every = checks.integer("every", every, at_least=1)
+    epochs = checks.integer("epochs", epochs, at_least=0)
     optimizer = as_optimizer(optimizer)
     run, params, data = prepare(
         J, params, X, Y, optimizer, gradient, batch_size, key, eps, validation
     )
-    epochs = checked_epochs(epochs, run, data)
     state, finite = start(run, params, data)
     if not finite:
         refuse_not_finite(params)
@@ -104,16 +104,6 @@ def fit(
             if progress is not None and len(reached.rows[-1].loss):
                 progress(epochs_done, float(reached.rows[-1].loss[-1]))
     return trained()
-
-
-def checked_epochs(epochs: Any, run: Run, data: Data) -> int:
-    """Return a number of epochs whose steps can be counted in 32 bits."""
-    epochs, most = checks.integer("epochs", epochs, at_least=0), 2**31 // steps_per_epoch(run, data)
-    if epochs >= most:
-        raise ValueError(
-            f"epochs must be below {most}, 2^31 steps of this batch_size, got {epochs}"
-        )
-    return epochs
 
 
 def refuse_tracers(name: str, *given) -> None:

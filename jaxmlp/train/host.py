@@ -53,10 +53,12 @@ def advance(
         begun = time.perf_counter()
         until_between = between * per_epoch - reached.done % (between * per_epoch)
         n = min(size, until_between, left, run.rows)
-        state, table = steps(reached.state, data, np.int32(reached.done), np.int32(n))
+        before, within = divmod(reached.done, per_epoch)
+        at = np.array([before, within], np.int32)
+        state, table = steps(reached.state, data, at, np.int32(n))
 
         # Read what it finished
-        before, after = reached.done // per_epoch, int(np.max(state.epochs))
+        after = int(np.max(state.epochs))
         rows = jax.tree.map(lambda column: np.asarray(column)[: after - before], table)  # noqa: B023
         done = after * per_epoch if np.all(state.stopped) else reached.done + n
         reached = Reached(state, done, [*reached.rows, rows])

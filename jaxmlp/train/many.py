@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from jaxmlp import checks
 from jaxmlp.objective import Objective
-from jaxmlp.train.fit import checked_epochs, prepare, refuse_not_finite, refuse_tracers
+from jaxmlp.train.fit import prepare, refuse_not_finite, refuse_tracers
 from jaxmlp.train.host import History, Reached, advance, history_of, nothing_lost
 from jaxmlp.train.loop import Data, Epoch, Run, State, no_epochs, run_steps, start, take_step
 from jaxmlp.train.optimizers import as_optimizer, check_factory
@@ -85,12 +85,12 @@ def fit_many(
     # Refuse what does not fit
     given = (params, X, Y, optimizer, learning_rates, key, eps, validation)
     refuse_tracers("fit_many", *given)
+    epochs = checks.integer("epochs", epochs, at_least=0)
     n = _count(params)
     one = jax.tree.map(lambda leaf: leaf[0], params)
     if learning_rates is None:
         optimizer = as_optimizer(optimizer)
     run, _, data = prepare(J, one, X, Y, optimizer, gradient, batch_size, key, eps, validation)
-    epochs = checked_epochs(epochs, run, data)
     if learning_rates is not None:
         rates = _checked_rates(optimizer, learning_rates, n)
         data = data._replace(learning_rate=np.asarray(rates, data.X.dtype))
@@ -189,7 +189,8 @@ def in_threads(run: Run, params, data: Data, epochs: int) -> Stages:
     begin = start.lower(run, *networks[0]).compile()
     states, finite = zip(*(begin(*network) for network in networks), strict=True)
     _refuse_not_finite(params, np.array(finite))
-    steps = run_steps.lower(run, states[0], networks[0][1], np.int32(0), np.int32(0)).compile()
+    done, num_steps = np.zeros(2, np.int32), np.int32(0)
+    steps = run_steps.lower(run, states[0], networks[0][1], done, num_steps).compile()
 
     # A thread leaves what it has reached where the host reads it
     reached, enough = [Reached(state, 0, []) for state in states], threading.Event()
