@@ -28,7 +28,11 @@ from jaxmlp.storage import (
 
 
 class Reading(NamedTuple):
-    """Hold what is averaged over the samples and what belongs to each, of one layer or of all."""
+    """Hold what is pooled over the samples and what belongs to each, of one layer or of all.
+
+    means: what an Instrument's `merge` joins over microbatches, means over the samples if it says
+    nothing else.
+    """
 
     means: Any = None
     samples: Any = None
@@ -40,8 +44,8 @@ class NoiseScale(NamedTuple):
     trace_covariance: `sum_i |g_i - g|^2 / (m - 1)`, over all parameters, at least 0; right to the
     rounding of the differences between the samples' gradients.
     squared_gradient_norm: `|g|^2`, g the mean of the samples' own gradients.
-    simple: their ratio, inf where g is 0, NaN where all gradients are; right also where the two
-    underflow.
+    simple: their ratio, inf where g is 0, NaN where all gradients are 0; right also where the two
+    numbers above underflow. At least two samples are needed.
     """
 
     trace_covariance: Float[Array, ""]
