@@ -6,6 +6,7 @@
 | step | one update of the parameters, jitted, and what it reports |
 | loop | many of them as a pure, compiled function: state -> state |
 | host | chunks of the loop, with a clock; nothing of them is lost |
+| checkpoint | a training on disk: saved whole, refused if damaged or of another run |
 | fit | epochs of steps: checks, progress, records, history |
 | many | the same for many networks at once, in threads or mapped |
 """

@@ -37,7 +37,8 @@ class Run(NamedTuple):
     """What is fixed while compiled steps run.
 
     optimizer: of optax, or, if the learning rate is data, a function of it that returns one.
-    rows: how many epochs one call may finish. until_diverged: stop at numbers that are not finite.
+    rows: how many epochs one call may finish. recompute: what of a stack is saved, as in `walk`.
+    until_diverged: stop at numbers that are not finite.
     """
 
     J: Objective
@@ -45,6 +46,7 @@ class Run(NamedTuple):
     gradient: str
     batch_size: int
     rows: int
+    recompute: bool = False
     until_diverged: bool = False
 
 
@@ -180,7 +182,14 @@ def _step_on(run: Run, size: int, state: State, data: Data, k) -> State:
 
     # Update, and add to the epoch
     params, opt_state, metrics = update(
-        run.J, _optimizer(run, data), run.gradient, state.params, state.opt_state, X, Y
+        run.J,
+        _optimizer(run, data),
+        run.gradient,
+        state.params,
+        state.opt_state,
+        X,
+        Y,
+        recompute=run.recompute,
     )
     epoch = _add(run.J, state.epoch, metrics, size, len(data.X))
     return state._replace(params=params, opt_state=opt_state, epoch=epoch)

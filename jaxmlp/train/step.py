@@ -70,16 +70,18 @@ def train_step(
     return step
 
 
-def update(J: Objective, optimizer, gradient: str, params, opt_state, X, Y):
+def update(
+    J: Objective, optimizer, gradient: str, params, opt_state, X, Y, *, recompute: bool = False
+):
     """Return the parameters and the state after one step, and its Metrics; pure and unchecked."""
-    value, A, grads, difference = _gradient(J, gradient, params, X, Y)
+    value, A, grads, difference = _gradient(J, gradient, params, X, Y, recompute)
 
     # optax's line searches refuse extra arguments that the function does not take
     def value_fn(params, obj_fn=None, grad_fn=None):
         return value_and_output(J, params, X, Y)[0]
 
     def grad_fn(params, _):
-        return _gradient(J, gradient, params, X, Y)[2]
+        return _gradient(J, gradient, params, X, Y, recompute)[2]
 
     extra = {"value": value, "grad": grads}
     extra |= {"value_fn": value_fn, "obj_fn": value_fn, "grad_fn": grad_fn}
@@ -91,14 +93,14 @@ def update(J: Objective, optimizer, gradient: str, params, opt_state, X, Y):
 _jitted_update = functools.partial(jax.jit, static_argnums=(0, 1, 2))(update)
 
 
-def _gradient(J: Objective, gradient: str, params, X, Y):
+def _gradient(J: Objective, gradient: str, params, X, Y, recompute: bool):
     """J, A[L], the gradient, and the difference between the two routes when both are taken."""
     if gradient != "hand":
         auto = jax.value_and_grad(lambda p: value_and_output(J, p, X, Y), has_aux=True)
         (value, A), reference = auto(params)
         if gradient == "jax":
             return value, A, reference, None
-    value, A, grads, _ = value_and_gradient(J, params, X, Y)
+    value, A, grads, _ = value_and_gradient(J, params, X, Y, recompute=recompute)
     difference = relative_difference(grads, reference) if gradient == "compare" else None
     return value, A, grads, difference
 
