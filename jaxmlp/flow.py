@@ -335,14 +335,19 @@ def _cause_of_zero(spec: Spec, layer: Layer, U, A, before) -> Array:
 
 def _statistics(spec: Spec, layer: Layer, S, U, A) -> Array:
     """Return the correlation of the stream, the saturated and the dead share."""
-    correlation, act = _mean_cosine(S), spec.activation
+    return jnp.stack([_mean_cosine(S), *closed_shares(spec, layer, U, A)])
+
+
+def closed_shares(spec: Spec, layer: Layer, U, A) -> tuple[Any, Any]:
+    """Return `(saturated, dead)` as `GradientFlow` has them, of one layer."""
+    act = spec.activation
     if act.derivative is None:
-        return jnp.stack([correlation, jnp.nan, jnp.nan])
+        return jnp.asarray(jnp.nan, A.dtype), jnp.asarray(jnp.nan, A.dtype)
     steepness = jnp.abs(arithmetic.derivative(spec, layer, U, A))
     largest = steepest(act, *arithmetic.slopes(layer))
     saturated = jnp.mean(steepness <= 0.01 * largest, dtype=A.dtype)
-    dead = jnp.mean(jnp.all(steepness == 0, axis=0), dtype=A.dtype)
-    return jnp.stack([correlation, saturated, dead])
+    total = jnp.ones(len(A), A.dtype) @ steepness  # a product, which is faster than a sum
+    return saturated, jnp.mean(total == 0, dtype=A.dtype)
 
 
 def _mean_cosine(Z: Float[Array, "m d"]) -> Float[Array, ""]:
