@@ -61,7 +61,8 @@ def edges(centres) -> np.ndarray:
 
 def theory(config: Config, kind: str, ax) -> None:
     """Six xi_c, which are infinite at the edge of chaos."""
-    w2 = np.linspace(*ax.get_xlim(), 400)
+    low, high = ax.get_xlim()
+    w2 = np.linspace(low, high, 400)
     xi = 6 * np.array([xi_c(kind, w) for w in w2])
     limits = ax.get_ylim()
     if np.isfinite(xi).any():

@@ -54,7 +54,7 @@ def train(config: Config, kind: str, depth: int, w2s: list[float], X, Y) -> list
     J = jaxmlp.Objective(jaxmlp.MLP(sizes, stack_from=1, **options), "cross_entropy")
     seeds = common.seeds(config, config.num_seeds)
     networks = [
-        Layer(np.concatenate([w2**0.5 * W for w2 in w2s]), np.concatenate([b] * len(w2s)))
+        Layer(jnp.concatenate([w2**0.5 * W for w2 in w2s]), jnp.concatenate([b] * len(w2s)))
         for W, b in (unit_normals(run, seeds, sigma_b2) for run in J.mlp.runs)
     ]
 
@@ -134,7 +134,8 @@ def claims(rows: common.Rows, per_column: common.Rows) -> common.Rows:
     if len(off) != 8 or 1.76 not in deep:
         return []
     ratios = {w2: own[w2]["ratio"] for w2 in (1.0, 1.25, 2.5, 3.0, 3.5, 4.0)}
-    rank = spearmanr([row["depth at half"] for row in off], [row["xi_c"] for row in off])[0]
+    pairs = [row["depth at half"] for row in off], [row["xi_c"] for row in off]
+    rank = float(spearmanr(*pairs).statistic)  # pyright: ignore
     told = [
         (f"depth at half / xi_c, sigma_w2 {w2:g}", "3.5 to 10", r, 3.5 <= r <= 10)
         for w2, r in ratios.items()

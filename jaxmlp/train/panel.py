@@ -149,7 +149,7 @@ def _panel(J: Objective, optimizer, recompute: bool, params, opt_state, X, Y) ->
     line = walk.in_line(runs, [reading._replace(mean=None) for reading in readings])
     weights, changes = (
         walk.in_line(runs, walk.each(runs, lambda layer: _norm(layer.W), of))
-        for of in (own, canonical(runs, updates))
+        for of in (own, canonical(runs, tuple(updates)))  # pyright: ignore
     )
     noise = (line.deviation / line.gradient) ** 2 / (m - 1) if m > 1 else line.delta * jnp.nan
     right = _in_range(line.delta, m) & _in_range(line.gradient, m)
@@ -169,7 +169,7 @@ def rule() -> Rule:
         dA, dS, A = carry
         back = arithmetic.backward(spec, layer, saved, A, dA, dS)
         shares = closed_shares(spec, layer, saved.U, A)
-        reading = Reading(*_read(*back.pair), *shares)
+        reading = Reading(*_read(*back.pair), *shares)  # pyright: ignore
         return backprop.handed_down(spec, back), reading
 
     return Rule(backprop.rule(lambda *_: None).forward, backward)
