@@ -385,13 +385,17 @@ def _cause_of_zero(U, D, before) -> Array:
 
 def _statistics(S: Array, D: Any, largest: Any) -> Array:
     """Return the correlation of the stream, the saturated and the dead share, from act'."""
-    correlation = _mean_cosine(S)
     if D is None:
-        return jnp.stack([correlation, jnp.nan, jnp.nan])
+        return jnp.stack([_mean_cosine(S), jnp.nan, jnp.nan])
+    return jnp.stack([_mean_cosine(S), *closed_shares(D, largest)])
+
+
+def closed_shares(D: Float[Array, "m d"], largest: Any) -> tuple[Array, Array]:
+    """Return `(saturated, dead)` as `GradientFlow` has them, from a layer's act' and its largest."""
     steepness = jnp.abs(D)
-    saturated = jnp.mean(steepness <= 0.01 * largest, dtype=S.dtype)
-    dead = jnp.mean(jnp.all(steepness == 0, axis=0), dtype=S.dtype)
-    return jnp.stack([correlation, saturated, dead])
+    saturated = jnp.mean(steepness <= 0.01 * largest, dtype=D.dtype)
+    total = jnp.ones(len(D), D.dtype) @ steepness  # a product, which is faster than a sum
+    return saturated, jnp.mean(total == 0, dtype=D.dtype)
 
 
 def _mean_cosine(Z: Float[Array, "m d"]) -> Float[Array, ""]:
