@@ -52,8 +52,8 @@ def handed_down(spec: Spec, back: arithmetic.Backward):
 
 
 class Walked(NamedTuple):
-    """Hold what one walk brings home: J, the output, each run's readings and what was saved of it,
-    and each sample's own dJ/dX."""
+    """Hold what one walk brings home: J, the output, the readings and what was saved of each run
+    (a layer, or a stack of equal ones), and dX, the derivative of each sample's own loss in x."""
 
     value: Float[Array, ""]
     A_L: Float[Array, "m K"]
@@ -80,9 +80,10 @@ def walked(
 
 
 def output_derivatives(J: Objective, Z, A, Y):
-    """Return `(dA[L], None)`, or `(None, dZ[L])` where dZ is not `dA * act'(Z)`.
+    """Return `(dA[L], None)`, or `(None, dZ[L])` where one formula gives dZ.
 
-    That is so where loss and output collapse, and behind a softmax, which mixes the units.
+    That is so where loss and output collapse, which spares 0/0, and behind a softmax, whose
+    Jacobian is not diagonal. The output layer is plain: its stream S is Z.
     """
     dtype = A.dtype
     Z, A, Y = loss_inputs(J, Z, A, Y)
@@ -171,14 +172,15 @@ def value_and_gradient(J: Objective, params: Params, X: Float[Array, "m d_0"], Y
 
 
 def check_hand(J: Any) -> None:
-    """Refuse what is no Objective, and activations without a hand-written derivative."""
+    """Refuse what is no Objective, and activations without a derivative or with a wrong one."""
     require_objective(J)
-    for act in J.mlp.activations:
+    for act in dict.fromkeys(J.mlp.activations):
         if act.derivative is None and act != activations.softmax:
             raise ValueError(
                 f"activation {act.name!r} has no derivative: the hand-written pass needs "
                 "Activation(name, fn, derivative) with derivative(Z, A) -> dA/dZ"
             )
+        activations.check_derivative(act)
 
 
 # --- every intermediate ---------------------------------------------------------------------------
@@ -189,8 +191,8 @@ class LayerTrace(NamedTuple):
 
     dA, dU, dS, dZ `(m, d_out)` are each sample's own derivative of its own loss (no 1/m), dW
     `(d_in, d_out)`, db `(d_out,)`, dslope and dalpha `()` those of the mean loss, None where the
-    layer has no such parameter. A_prev `(m, d_in)`; Z, S, U, A `(m, d_out)`: S is Z and U is S
-    without residual and norm.
+    layer has no such parameter. A_prev `(m, d_in)`; Z, S, U, A `(m, d_out)`: S is Z after the
+    residual sum (Z itself without one), U is S after the norm (S itself without one).
     """
 
     A_prev: Array

@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from jaxmlp import checks
 from jaxmlp.layer import Layer
-from jaxmlp.storage import count, is_stacked
+from jaxmlp.storage import count, lead
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 _CHECKED: dict[tuple, np.dtype] = {}
@@ -74,8 +74,7 @@ def _check_layer(mlp: Any, i: int, layer: Layer) -> None:
     shapes = {"W": (d_in, d_out), "b": (d_out,), "slope": (), "alpha": ()}
     fields = mlp.specs[i].fields(mlp.use_bias)
     for name, leaf in layer._asdict().items():
-        lead = (count(layer),) if is_stacked(layer) else ()
-        shape = (*lead, *shapes[name]) if name in fields else None
+        shape = (*lead(layer), *shapes[name]) if name in fields else None
         given = None if leaf is None else jnp.shape(leaf)
         if given != shape:
             given, shape = ("none" if s is None else s for s in (given, shape))

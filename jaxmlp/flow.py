@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +36,7 @@ from jaxmlp.scaled import (
     top_of,
 )
 from jaxmlp.storage import canonical
-from jaxmlp.walk import Rule, Run
+from jaxmlp.walk import Rule
 
 
 class FlowStatus(enum.IntEnum):
@@ -44,17 +44,20 @@ class FlowStatus(enum.IntEnum):
 
     OK = 0
     GATES_CLOSED = 1
-    """act' is 0 for every unit and sample of this layer or one above: dZ is exactly zero"""
+    """act' is 0 for every unit and sample of this layer or one above: dZ is exactly zero; or of the
+    layer below, whose output is: dW is"""
     LOSS_GRADIENT_ZERO = 2
     """the loss's own derivative is exactly zero for every sample"""
     FORWARD_BELOW_RANGE = 3
-    """the layer's input A[l-1] is zero throughout in this precision: dW is exactly zero"""
+    """the layer's input A[l-1], or its own output, is zero throughout in this precision"""
     NOT_FINITE = 4
     """NaN or infinity on the way forward or back"""
     FORWARD_ABOVE_RANGE = 5
-    """the forward pass leaves the range and its samples do not fit one exponent: all is NaN"""
+    """a layer's samples do not fit one exponent: every layer says so, and all magnitudes are NaN"""
     RESIDUAL_GATE_ZERO = 6
     """alpha is 0: dZ is exactly zero, and the stream's derivative dS is not"""
+    WEIGHTS_ZERO = 7
+    """the weights of a layer above are all 0: dZ is exactly zero"""
 
 
 class GradientFlow(NamedTuple):
@@ -64,7 +67,7 @@ class GradientFlow(NamedTuple):
     log10_grad_W, log10_grad_b: Frobenius norm of the gradient of the mean loss; NaN without bias.
     log10_activation: rms over the samples of the norm of `A[l]`.
     correlation: mean cosine between `S[l]` (Z[l] in a plain network) of the pairs of samples; NaN
-    for one sample.
+    for fewer than two samples that are not zero. These three are NaN without statistics.
     saturated: share of (sample, unit) with |act'| at most 1% of its largest; NaN for softmax.
     dead: share of units with act' = 0 on all samples; NaN for softmax.
     status: a `FlowStatus` for each layer.
@@ -106,6 +109,11 @@ class Sized(NamedTuple):
     layer: Layer
     W_top: Array
     b_top: Array
+    W_is_zero: Array
+
+    def near_one(self) -> Layer:
+        """Return the layer with W brought near 1; in a loop it rides on the copy of W's slice."""
+        return self.layer._replace(W=times_power(self.layer.W, -self.W_top))
 
 
 class Kept(NamedTuple):
@@ -158,20 +166,11 @@ def _gradient_flow(J: Objective, statistics: bool, recompute: bool, params, X, Y
     )
     top = output_derivative(J, S, A, Y)
     _, back = walk.backward(one, runs, params, saved, top, recompute=recompute)
-    return flow_of(len(X), in_line(ahead, runs), in_line(back, runs))
+    return flow_of(len(X), walk.in_line(runs, ahead), walk.in_line(runs, back))
 
 
 def _wide(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)
-
-
-def in_line(readings: list, runs: Sequence[Run]) -> Any:
-    """Return the readings of all layers, of stacks and plain ones, along one first axis."""
-    stacks = [
-        jax.tree.map(lambda x: x[None], reading) if run.count is None else reading
-        for run, reading in zip(runs, readings, strict=True)
-    ]
-    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *stacks)
 
 
 def flow_of(m: int, ahead: ForwardReading, back: BackwardReading) -> GradientFlow:
@@ -210,9 +209,12 @@ def rule(divisor: int, statistics: bool) -> Rule:
 
 def sized(layer: Layer) -> Sized:
     """Return a layer, or a stack, as the rule takes it."""
-    W_top = top_of(layer.W, axis=(-2, -1), of_zero=0)
+    most = -jnp.finfo(layer.W.dtype).minexp  # so that 2^-W_top is in range
+    W_top = top_of(layer.W, axis=(-2, -1))
+    W_is_zero = W_top == VERY_SMALL
+    W_top = jnp.where(W_is_zero, 0, jnp.clip(W_top, -most, most))
     b_top = jnp.full_like(W_top, VERY_SMALL) if layer.b is None else top_of(layer.b, axis=-1)
-    return Sized(layer, W_top, b_top)
+    return Sized(layer, W_top, b_top, W_is_zero)
 
 
 def scaled_input(X: Float[Array, "m d"]) -> Scaled:
@@ -228,8 +230,8 @@ def _forward(spec: Spec, sized: Sized, carry, *, statistics: bool):
     # Z = A_prev @ W + b at an exponent that neither term leaves
     k = A_prev.top + sized.W_top
     k = k if layer.b is None else jnp.maximum(k, sized.b_top)
-    Z = arithmetic.affine(layer._replace(b=None), A_prev.mantissa)
-    Z = at(scaled(Z, A_prev.exponent, A_prev.size + sized.W_top), k)
+    Z = arithmetic.affine(sized.near_one()._replace(b=None), A_prev.mantissa)
+    Z = at(scaled(Z, A_prev.exponent + sized.W_top, A_prev.size), k)
     if layer.b is not None:
         Z = Z + times_power(layer.b, -k)
     # The stream: an aligned sum
@@ -271,7 +273,7 @@ def _backward(spec: Spec, sized: Sized, kept: Kept, carry: Any, *, divisor: int)
     dA_m = None if dA is None else at(dA, k + r_k)
     dS_m = None if dS is None else at(dS, k)
     back = arithmetic.backward(
-        spec, layer, Saved(A_prev.mantissa, kept.U, kept.r), A.mantissa, dA_m, dS_m
+        spec, sized.near_one(), Saved(A_prev.mantissa, kept.U, kept.r), A.mantissa, dA_m, dS_m
     )
     # The norms of all that is measured
     pair = back.pair
@@ -282,7 +284,7 @@ def _backward(spec: Spec, sized: Sized, kept: Kept, carry: Any, *, divisor: int)
     if layer.b is None:
         r, sizes = jnp.append(r, jnp.nan), jnp.append(sizes, 0)
     # Why it is zero, if it is
-    above = dS.cause if dA is None else dA.cause
+    above = (dS if dA is None else dA).cause  # pyright: ignore
     own = jnp.where(A.cause > 0, A.cause, FlowStatus.GATES_CLOSED)
     cause = jnp.where(r[0] == 0, jnp.where(above > 0, above, own), FlowStatus.OK)
     alpha = jnp.abs(jnp.asarray(arithmetic.gate(spec, layer), r.dtype))
@@ -292,10 +294,11 @@ def _backward(spec: Spec, sized: Sized, kept: Kept, carry: Any, *, divisor: int)
     said = jnp.where(closed > 0, closed, A_prev.cause)
     reading = BackwardReading(r, sizes + exponents, alpha, said)
     # What the layer below takes
-    below = sizes[0] + sized.W_top + (0 if spec.residual is None else exponent(alpha))
+    closed = jnp.where((closed == 0) & sized.W_is_zero, FlowStatus.WEIGHTS_ZERO, closed)
+    below = sizes[0] + (0 if spec.residual is None else exponent(alpha))
     dA_prev, dS_prev, _ = handed_down(spec, back)
     dS_prev = None if dS_prev is None else scaled(dS_prev, k, sizes[0], cause)
-    return (scaled(dA_prev, k, below, closed), dS_prev, A_prev), reading
+    return (scaled(dA_prev, k + sized.W_top, below, closed), dS_prev, A_prev), reading
 
 
 def output_derivative(J: Objective, S: Scaled, A: Scaled, Y):
@@ -336,7 +339,7 @@ def _statistics(spec: Spec, layer: Layer, S, U, A) -> Array:
     if act.derivative is None:
         return jnp.stack([correlation, jnp.nan, jnp.nan])
     steepness = jnp.abs(arithmetic.derivative(spec, layer, U, A))
-    largest = jnp.maximum(1, jnp.abs(layer.slope)) if layer.slope is not None else _steepest(act)
+    largest = steepest(act, *arithmetic.slopes(layer))
     saturated = jnp.mean(steepness <= 0.01 * largest, dtype=A.dtype)
     dead = jnp.mean(jnp.all(steepness == 0, axis=0), dtype=A.dtype)
     return jnp.stack([correlation, saturated, dead])
@@ -345,14 +348,23 @@ def _statistics(spec: Spec, layer: Layer, S, U, A) -> Array:
 def _mean_cosine(Z: Float[Array, "m d"]) -> Float[Array, ""]:
     """Return the mean cosine over the pairs of rows: `(|sum_i u_i|^2 - m) / (m (m - 1))`.
 
-    Rows of zeros, and those more than 18 decades below 1, are left out. Sums along an axis are
-    products with ones, which are faster.
+    Rows of zeros, and those whose square is below the range, are left out; m counts the others.
+    Sums along an axis are products with ones, which are faster.
     """
     squares = (Z * Z) @ jnp.ones(Z.shape[1], Z.dtype)
     seen = squares > jnp.finfo(Z.dtype).tiny
     total = jnp.where(seen, 1 / jnp.sqrt(squares), 0) @ Z
     m = jnp.sum(seen).astype(Z.dtype)
     return jnp.where(m > 1, (total @ total - m) / (m * (m - 1)), jnp.nan)
+
+
+def steepest(act: Activation, *learned: Array) -> Any:
+    """Return max |act'|, over |z| <= 20; a homogeneous one's at -1 and 1."""
+    assert act.derivative is not None
+    if not learned:
+        return _steepest(act)
+    Z = jnp.asarray([-1.0, 1.0], learned[0].dtype)
+    return jnp.max(jnp.abs(act.derivative(Z, act.fn(Z, *learned), *learned)))
 
 
 @functools.cache

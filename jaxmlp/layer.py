@@ -71,6 +71,21 @@ class Layer(NamedTuple):
 Params = tuple[Layer, ...]
 
 
+def started(spec: Spec, W, b) -> Layer:
+    """Return a plain or stacked layer of drawn W and b whose other parameters are at their start.
+
+    PReLU's slope starts where its Activation says, ReZero's gate at 0.
+    """
+    lead = W.shape[:-2]
+    slope = spec.activation.slope
+    return Layer(
+        W,
+        b,
+        None if slope is None else jnp.full(lead, slope, W.dtype),
+        jnp.zeros(lead, W.dtype) if spec.residual == REZERO else None,
+    )
+
+
 class Pair(NamedTuple):
     """Hold all that any gradient quantity of a layer needs.
 
@@ -166,6 +181,7 @@ def backward(spec: Spec, layer: Layer, saved: Saved, A, dA: Any, dS: Any = None)
     if layer.b is not None:
         direct["b"] = dZ
     if layer.slope is not None:
+        assert dA is not None  # no loss collapses with an activation that learns
         direct["slope"] = jnp.sum(dA * jnp.minimum(saved.U, 0), axis=-1)
     if layer.alpha is not None:
         of_b = 0 if layer.b is None else dS @ layer.b

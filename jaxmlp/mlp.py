@@ -19,7 +19,7 @@ from jaxtyping import Array, Inexact
 from jaxmlp import activations, checks, edge, initializers, norms, walk
 from jaxmlp.activations import Activation
 from jaxmlp.initializers import Initializer
-from jaxmlp.layer import REZERO, Params, Spec
+from jaxmlp.layer import REZERO, Params, Spec, started
 from jaxmlp.layer import forward as layer_forward
 from jaxmlp.storage import STACK_FROM, Layer, canonical
 from jaxmlp.walk import Rule, Run
@@ -124,7 +124,7 @@ class MLP:
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers are learned: weights, biases, PReLU's slopes and ReZero's gates."""
+        """How many numbers are learned: weights, biases, the activations' own and the gates."""
         weights = sum(d_in * d_out for d_in, d_out in itertools.pairwise(self.sizes))
         biases = sum(self.sizes[1:]) if self.use_bias else 0
         return weights + biases + sum(len(spec.fields(False)) - 1 for spec in self.specs)
@@ -233,9 +233,7 @@ def forward(mlp: MLP, params: Sequence[Layer], X: Inexact[Array, "m d_0"]):
 def _draw_run(init: Initializer, run: Run, use_bias: bool, dtype, key, first) -> Layer:
     def draw(number):
         W, b = initializers.draw(init, jax.random.fold_in(key, number), run.shape, use_bias, dtype)
-        start = run.spec.activation.slope
-        slope = None if start is None else jnp.asarray(start, dtype)
-        return Layer(W, b, slope, jnp.zeros((), dtype) if run.spec.residual == REZERO else None)
+        return started(run.spec, W, b)
 
     if run.count is None:
         return draw(first)

@@ -66,10 +66,10 @@ def at(x: Scaled, k: Array) -> Array:
     return times_power(times_power(x.mantissa, -x.size), x.top - k)
 
 
-def top_of(x: Array, axis: Any = None, of_zero: int = VERY_SMALL) -> Array:
-    """Return about which power of two the largest entry is, `of_zero` for zeros."""
+def top_of(x: Array, axis: Any = None) -> Array:
+    """Return about which power of two the largest entry is, VERY_SMALL for zeros."""
     largest = jnp.max(jnp.abs(x), axis=axis, initial=0)
-    return jnp.where(largest == 0, of_zero, exponent(largest))
+    return jnp.where(largest == 0, VERY_SMALL, exponent(largest))
 
 
 def log10(r: Array, k: Array) -> Array:
@@ -126,8 +126,9 @@ def _limit(dtype) -> int:
 
 
 def asymptote(act: Activation) -> tuple[float, float] | None:
-    """The slopes of the lines that act is to rounding far below and far above 0."""
-    return getattr(act, "asymptote", None)
+    """The slopes of the lines that act is beyond its threshold, None if that is out of reach."""
+    reach = 2.0 ** (_limit(jnp.float32) // 2)
+    return act.asymptote if act.threshold < reach else None
 
 
 @functools.cache

@@ -5,6 +5,7 @@ A plain `Layer` holds `W (d_in, d_out)`; a stacked one holds n layers of equal s
 regroups to that of `mlp.init` at its edge, and regroups its results at the exit.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,17 @@ def is_stacked(layer: Layer) -> bool:
 def count(layer: Layer) -> int:
     """How many layers the Layer holds."""
     return layer.W.shape[0] if is_stacked(layer) else 1
+
+
+def lead(layer: Layer) -> tuple[int, ...]:
+    """The axis that a stack's leaves lead with: `(n,)`, () for a plain layer."""
+    return layer.W.shape[:-2]
+
+
+def samples_first(counts: Counts, entries: Sequence) -> list:
+    """Swap layer and sample, the first two axes of what a stack gave; it is its own inverse."""
+    swap = functools.partial(jax.tree.map, lambda x: jnp.moveaxis(x, 0, 1))
+    return [entry if n is None else swap(entry) for n, entry in zip(counts, entries, strict=True)]
 
 
 def counts_of(params: Iterable[Layer]) -> Counts:

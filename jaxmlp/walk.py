@@ -67,7 +67,7 @@ def forward(rule: Rule, runs: Sequence[Run], params, carry: Any, *, recompute: b
 
 def backward(
     rule: Rule, runs: Sequence[Run], params, saved, carry: Any, *, recompute: bool = False
-):
+) -> tuple[Any, list]:
     """Walk from the last run to the first; return the last carry and the readings, as `forward`.
 
     Args:
@@ -122,6 +122,15 @@ def each(runs: Sequence[Run], function: Callable, *entries) -> list:
             body = lambda _, xs: (None, function(*xs))  # noqa: E731
             results.append(jax.lax.scan(body, None, tuple(entry), length=run.count)[1])
     return results
+
+
+def in_line(runs: Sequence[Run], readings: Sequence) -> Any:
+    """Return the readings of all layers, of stacks and plain ones, along one first axis."""
+    lines = [
+        jax.tree.map(lambda x: x[None], reading) if run.count is None else reading
+        for run, reading in zip(runs, readings, strict=True)
+    ]
+    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *lines)
 
 
 def layer_at(stacked: Any, l) -> Any:

@@ -104,6 +104,7 @@ def test_gradient_equals_jax_grad_at_depth_100_for_every_loss_and_output(act, co
     assert alive(auto) >= ALIVE_AT_100.get(act, 101)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("group", range(4))
 def test_gradient_equals_jax_grad_in_plain_storage_of_mixed_activations(group, x64):
     hidden = sorted(HIDDEN, key=lambda act: act not in ("step", "sign"))[group::4]
@@ -200,6 +201,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradients_in_params_and_inputs_equal_jax_grad(shape, x64):
     J, *data = SHAPES[shape]()
@@ -380,6 +382,7 @@ def test_half_precision_keeps_its_dtype_and_agrees_with_float32(dtype):
 # --- the comparison itself ------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
 def test_a_planted_error_of_a_thousandth_in_one_layer_fails_the_comparison(double):
     with jax.enable_x64(double):
@@ -523,6 +526,7 @@ def lecture_loop(weights, X, Y, act):
     return gradient
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("act", ["relu", "sigmoid"])
 @pytest.mark.parametrize("sizes", [(2, 4, 3), (2, 5, 4, 3), (3, 4, 4, 4, 2)], ids=str)
 def test_gradient_equals_the_lectures_loop_in_numpy(sizes, act, x64):

@@ -321,6 +321,17 @@ def test_the_drawing_carries_every_weight_and_every_node():
     plt.close(figure)
 
 
+def test_the_drawing_of_all_samples_has_derivatives_of_the_mean_loss_in_its_nodes():
+    p = network("relu, softmax, cross-entropy")
+    figure = figures.draw(paths.chain(p, "W1[0,0]"))
+    written = [text.get_text().replace("\N{MINUS SIGN}", "-") for text in figure.axes[0].texts]
+    for layer in paths.autodiff(p.J)(p.params, p.X, p.Y):
+        for db in np.asarray(layer.b):  # the mean over the samples of what is added to z
+            assert f"{db:.3g}" in written
+    assert "300 samples (a: mean, dZ: mean)" in figure.get_suptitle()
+    plt.close(figure)
+
+
 @pytest.mark.parametrize("sizes", [(2, 9, 3), (2, 2, 2, 2, 2, 2)])
 def test_a_network_too_large_to_draw_is_refused(sizes):
     units = [np.zeros(d) for d in sizes]

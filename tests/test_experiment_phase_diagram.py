@@ -63,10 +63,9 @@ def test_the_depth_sweep_compares_measured_means_with_predictions():
 
 
 def test_histograms_of_dZ_are_densities_one_for_each_hidden_layer():
-    # trace's dZ is that of the mean: times m it is each sample's own
     own = [np.random.default_rng(l).normal(size=(50, 40)) * 2.0**-l for l in range(3)]
     figure, ax = plt.subplots()
-    traces = [SimpleNamespace(dZ=values / len(values)) for values in own]
+    traces = [SimpleNamespace(dZ=values) for values in own]
     assert figures.derivative_histograms(traces, ax) is ax
     assert ax.get_xlabel()
     assert [line.get_label() for line in ax.lines] == ["layer 1", "layer 2"]  # not the output

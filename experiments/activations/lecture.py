@@ -6,7 +6,6 @@ import numpy as np
 
 import jaxmlp
 from experiments.activations.measured import curve, grid
-from jaxmlp import activations
 from jaxmlp import activations as acts
 
 SOFTMAX_Z = (1.1, 2.2, 0.2, -1.7)  # B1's example
@@ -62,7 +61,7 @@ def softmax_jacobian(z=SOFTMAX_Z):
     """B1, B2: s, its Jacobian by hand, and the largest difference from autodiff."""
     softmax, z = acts.softmax.fn, jnp.asarray(z)
     s = softmax(z)
-    hand = activations.softmax_vjp(jnp.tile(s, (len(s), 1)), jnp.eye(len(s)))
+    hand = acts.softmax_vjp(jnp.tile(s, (len(s), 1)), jnp.eye(len(s)))
     return np.asarray(s), np.asarray(hand), float(abs(hand - jax.jacrev(softmax)(z)).max())
 
 

@@ -21,7 +21,7 @@ def draw(c: Chain):
     )
     graph.network(
         [p.X.mean(0), *(t.A.mean(0) for t in p.steps)],
-        [p.dX.sum(0), *(t.dZ.sum(0) for t in p.steps)],
+        [p.dX.sum(0), *(t.dZ.sum(0) / p.divisor for t in p.steps)],
         p.W,
         [t.dW for t in p.steps],
         top,
@@ -35,6 +35,7 @@ def draw(c: Chain):
     verdict = f"misses jax.grad by {c.off:.0e} of it"
     if c.off <= 1e-12:
         verdict = "is jax.grad, to 12 digits"
-    samples = f", {len(p.X)} samples (a: mean, dZ: sum)" * (len(p.X) > 1)
+    reduction = p.J.loss.reduction  # of the loss, and so of dZ over the samples
+    samples = f", {len(p.X)} samples (a: mean, dZ: {reduction})" * (len(p.X) > 1)
     figure.suptitle(f"dE/d{c.weight}{samples}: the sum over {paths} {verdict}", size=11)
     return figure

@@ -48,15 +48,17 @@ class Results:
         return self
 
     def __exit__(self, kind: Any, error: Any, _: Any) -> None:
-        self.entered.remove(self)
-        self._withdraw()
-        if kind is None:
-            with _writing(f"to --out {self.out}"):
-                self._tell("finished")
-            print("\nwritten:", *self.paths, self.out / f"{self.name}.json", sep="\n  ")
-        elif self.paths:
-            with contextlib.suppress(OSError):  # the disk may be full
-                self._tell(f"failed: {error}")
+        try:
+            if kind is None:
+                with _writing(f"to --out {self.out}"):
+                    self._tell("finished")
+                print("\nwritten:", *self.paths, self.out / f"{self.name}.json", sep="\n  ")
+            elif self.paths:
+                with contextlib.suppress(OSError):  # the disk may be full
+                    self._tell(f"failed: {error}")
+        finally:
+            self.entered.remove(self)
+            self._withdraw()
 
     def interrupt(self, name: str) -> str:
         """Leave what is there, and return the line that says so."""
@@ -77,7 +79,9 @@ class Results:
         with _writing(str(final)):
             try:
                 yield part
-                self.paths += [final] * (final not in self.paths)
+                if final not in self.paths:
+                    final.unlink(missing_ok=True)  # of a run that kept no list
+                    self.paths.append(final)
                 self._tell("running")
                 part.replace(final)
             finally:
@@ -120,9 +124,9 @@ class Results:
 
     def _withdraw(self) -> None:
         """Take away what is hidden: the claim, and files that are not whole."""
+        self.claim.close()
         for path in (Path(self.claim.name), *self.out.glob(f".{self.name}*.part")):
             path.unlink(missing_ok=True)
-        self.claim.close()
 
 
 def _claim(path: Path) -> Any:

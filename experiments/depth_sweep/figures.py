@@ -147,7 +147,7 @@ def derivative_histograms(traces, ax, *, bins=61):
     As Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural
     networks", figure 7. `traces` is what `jaxmlp.trace` returns.
     """
-    hidden = [np.asarray(t.dZ).ravel() * len(t.dZ) for t in traces[:-1]]
+    hidden = [np.asarray(t.dZ).ravel() for t in traces[:-1]]
     reach = 3 * max(values.std() for values in hidden)
     edges = np.linspace(-reach, reach, bins + 1)
     shades = np.linspace(0.25, 1, len(hidden))

@@ -26,10 +26,21 @@ class Compared(NamedTuple):
 
     @property
     def z(self):
-        """Mean of the networks minus prediction, in standard errors of the prediction."""
+        """Mean of the networks minus prediction, in standard errors of the prediction.
+
+        0 where both are equal, as at the output, or both -inf.
+        """
+        measured = self.measured.mean(axis=0)
         error = self.predicted.sd / math.sqrt(len(self.measured))
-        off = self.measured.mean(axis=0) - self.predicted.mean
-        return [float(d / e) if e > 0 else 0.0 for d, e in zip(off, error, strict=True)]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            z = (measured - self.predicted.mean) / error
+        return np.where(measured == self.predicted.mean, 0.0, z).tolist()
+
+    @property
+    def sd(self):
+        """Of the measured; NaN where a gradient is exactly 0."""
+        with np.errstate(invalid="ignore"):
+            return self.measured.std(axis=0, ddof=1)
 
 
 def known(config: Config) -> list[str]:
@@ -86,7 +97,7 @@ def first_layer(c: Compared) -> dict:
         "predicted": float(c.predicted.mean[0]),
         "measured": float(c.measured[:, 0].mean()),
         "sd predicted": float(c.predicted.sd[0]),
-        "sd measured": float(c.measured[:, 0].std(ddof=1)),
+        "sd measured": float(c.sd[0]),
         "z": c.z[0],
         "largest |z|": max(map(abs, c.z)),
     }
@@ -97,7 +108,7 @@ def all_layers(c: Compared) -> list[dict]:
     columns = {
         "infinite_width": c.predicted.log10_delta, "predicted": c.predicted.mean,
         "sd_predicted": c.predicted.sd, "measured": c.measured.mean(axis=0),
-        "sd_measured": c.measured.std(axis=0, ddof=1), "z": c.z,
+        "sd_measured": c.sd, "z": c.z,
         "correlation_predicted": c.predicted.correlation, "correlation_measured": c.correlation,
     }  # fmt: skip
     return [

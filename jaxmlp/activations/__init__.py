@@ -27,6 +27,7 @@ from jaxmlp.activations.beyond import (
     squared_relu,
 )
 from jaxmlp.activations.by_name import get, names
+from jaxmlp.activations.checking import check_derivative
 from jaxmlp.activations.description import Activation, derivative_needs_z
 from jaxmlp.activations.lecture import (
     elu,
@@ -46,6 +47,7 @@ from jaxmlp.activations.lecture import (
 
 __all__ = [
     "Activation",
+    "check_derivative",
     "derivative_needs_z",
     "elu",
     "erf",

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmlp import named
+from jaxmlp.checks import not_negative_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Activation:
       kinks: where the derivative jumps (quadrature splits there, comparisons look away).
       homogeneous: whether `fn(c z) = c fn(z)` for every c > 0, so that a forward pass may carry
         an exponent.
+      asymptote: the slopes for z -> -inf and z -> +inf of a function that ends in lines, so that
+        it is known of a z beyond the range of the dtype; None if it has none, as sin and z^2.
+      threshold: from where on: for |z| > threshold the derivative is that slope s and
+        `fn(z) = s z`, both to rounding in float64. If s = 0, fn is constant there to rounding:
+        take it at any finite z beyond.
       slope: where a learned slope starts (PReLU alone); `fn` and `derivative` then take it as a
         last argument.
 
@@ -37,6 +43,8 @@ class Activation:
     kinks: tuple[float, ...] = ()
     homogeneous: bool = False
     slope: float | None = None
+    asymptote: tuple[float, float] | None = None
+    threshold: float = 0.0
 
     def __post_init__(self):
         if not isinstance(self.name, str):
@@ -45,6 +53,11 @@ class Activation:
             raise TypeError(f"activation {self.name!r}: fn must be a function of Z")
         if self.derivative is not None and not callable(self.derivative):
             raise TypeError(f"activation {self.name!r}: derivative must be a function of (Z, A)")
+        if self.asymptote is not None and len(self.asymptote) != 2:
+            raise ValueError(
+                f"activation {self.name!r}: asymptote must be two slopes, got {self.asymptote!r}"
+            )
+        not_negative_number(f"activation {self.name!r}: threshold", self.threshold)
         object.__setattr__(self, "kinks", tuple(float(kink) for kink in self.kinks))
 
     def __repr__(self):

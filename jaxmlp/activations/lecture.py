@@ -1,6 +1,7 @@
 """The activations of the lecture (D1 to D12), and softmax's Jacobian beside softmax (B2)."""
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,10 @@ from jaxtyping import Array, Float
 from jaxmlp import named
 from jaxmlp.activations.description import Activation
 from jaxmlp.checks import finite_number
+
+# The slopes far out, on the left and on the right.
+FLAT, GATE = (0.0, 0.0), (0.0, 1.0)
+EXP_ENDS = 40.0  # z e^-z is below the rounding of 1 in float64 from there on
 
 
 def linear(a: float = 1.0, b: float = 0.0) -> Activation:
@@ -19,18 +24,30 @@ def linear(a: float = 1.0, b: float = 0.0) -> Activation:
 @functools.cache
 def _linear(a: float, b: float) -> Activation:
     if (a, b) == (1.0, 0.0):
-        return Activation("linear", lambda Z: Z, lambda Z, A: jnp.ones_like(A), homogeneous=True)
+        fn, derivative = lambda Z: Z, lambda Z, A: jnp.ones_like(A)
+    else:
+        fn, derivative = lambda Z: a * Z + b, lambda Z, A: jnp.full_like(A, a)
+    # b is below the rounding of a z from there on; a = 0 makes a constant
+    threshold = min(abs(b / a) * 2.0**53, sys.float_info.max) if a else 0.0
     return Activation(
         named.label(linear, a, b),
-        lambda Z: a * Z + b,
-        lambda Z, A: jnp.full_like(A, a),
+        fn,
+        derivative,
         homogeneous=b == 0.0,
+        asymptote=(a, a),
+        threshold=threshold,
     )
 
 
 # D2, D3: nothing learns through these; the derivative is 0 everywhere, also at the jump.
-step = Activation("step", lambda Z: jnp.heaviside(Z, 0.5), lambda Z, A: jnp.zeros_like(A), (0,))
-sign = Activation("sign", jnp.sign, lambda Z, A: jnp.zeros_like(A), (0,))
+step = Activation(
+    "step",
+    lambda Z: jnp.heaviside(Z, 0.5),
+    lambda Z, A: jnp.zeros_like(A),
+    kinks=(0,),
+    asymptote=FLAT,
+)
+sign = Activation("sign", jnp.sign, lambda Z, A: jnp.zeros_like(A), kinks=(0,), asymptote=FLAT)
 
 # D4
 piecewise_linear = Activation(
@@ -38,13 +55,19 @@ piecewise_linear = Activation(
     lambda Z: jnp.where(Z <= -0.5, 0, jnp.where(Z >= 0.5, 1, Z + 0.5)).astype(Z.dtype),
     lambda Z, A: (jnp.abs(Z) < 0.5).astype(Z.dtype),
     kinks=(-0.5, 0.5),
+    asymptote=FLAT,
+    threshold=0.5,
 )
 
 # D5: at most 1/4, at z = 0.
-sigmoid = Activation("sigmoid", jax.nn.sigmoid, lambda Z, A: A * (1 - A))
+sigmoid = Activation(
+    "sigmoid", jax.nn.sigmoid, lambda Z, A: A * (1 - A), asymptote=FLAT, threshold=EXP_ENDS
+)
 
 # D6: 1 - A^2 factored, so that nothing cancels near |A| = 1.
-tanh = Activation("tanh", jnp.tanh, lambda Z, A: (1 - A) * (1 + A))
+tanh = Activation(
+    "tanh", jnp.tanh, lambda Z, A: (1 - A) * (1 + A), asymptote=FLAT, threshold=EXP_ENDS / 2
+)
 
 
 def relu(threshold: float = 0.0) -> Activation:
@@ -56,12 +79,14 @@ def relu(threshold: float = 0.0) -> Activation:
 def _relu(T: float) -> Activation:
     if T == 0.0:
         gate = lambda Z, A: (A > 0).astype(A.dtype)  # noqa: E731
-        return Activation("relu", jax.nn.relu, gate, (0,), homogeneous=True)
+        return Activation("relu", jax.nn.relu, gate, (0,), homogeneous=True, asymptote=GATE)
     return Activation(
         named.label(relu, T),
         lambda Z: jnp.where(Z > T, Z, 0),
         lambda Z, A: (Z > T).astype(Z.dtype),
         kinks=(T,),
+        asymptote=GATE,
+        threshold=abs(T),
     )
 
 
@@ -84,6 +109,8 @@ def _leaky_relu(s: float, T: float) -> Activation:
         lambda Z, A: jnp.where(upper(Z, A), 1, s).astype(A.dtype),
         kinks=(T,),
         homogeneous=T == 0.0,
+        asymptote=(s, 1.0),
+        threshold=abs(T),
     )
 
 
@@ -112,11 +139,15 @@ def _elu(alpha: float) -> Activation:
         lambda Z: jax.nn.elu(Z, alpha),
         lambda Z, A: jnp.where(gate(Z, A), 1, A + alpha),
         kinks=() if alpha == 1.0 else (0,),
+        asymptote=GATE,
+        threshold=EXP_ENDS,
     )
 
 
 # D11: sigmoid(z) = 1 - e^-A, exact also where A is tiny.
-softplus = Activation("softplus", jax.nn.softplus, lambda Z, A: -jnp.expm1(-A))
+softplus = Activation(
+    "softplus", jax.nn.softplus, lambda Z, A: -jnp.expm1(-A), asymptote=GATE, threshold=EXP_ENDS
+)
 
 # D12: not elementwise, so its derivative is the product below. Output layers only.
 softmax = Activation("softmax", jax.nn.softmax)

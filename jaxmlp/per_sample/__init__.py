@@ -10,9 +10,11 @@ one of `dZ[l]`; so nothing of shape (m, parameters) is formed for
 | inner products | `(A A^T) * (dZ dZ^T) + sum D D^T` | `(m, m)` |
 | clipped mean | `A.T @ (w * dZ) / m`; weighted means | `(d_in, d_out)` |
 
-`readouts` takes arrays, of a dense layer of any JAX model; `transforms` takes an Objective.
+`readouts` takes arrays, of a dense layer of any JAX model; `transforms` takes an Objective; `of`
+takes the loss of any JAX model, and `explain` says what it will do.
 """
 
+from jaxmlp.per_sample.any_model import explain, of
 from jaxmlp.per_sample.instruments import NoiseScale
 from jaxmlp.per_sample.readouts import GradientMoments, deviation, grads, gram, mean, moments, norms
 from jaxmlp.per_sample.transforms import (
@@ -31,6 +33,7 @@ __all__ = [
     "NoiseScale",
     "clipped_grad",
     "deviation",
+    "explain",
     "gradient_gram",
     "gradient_moments",
     "grads",
@@ -40,6 +43,7 @@ __all__ = [
     "moments",
     "noise_scale",
     "norms",
+    "of",
     "per_sample_grads",
     "per_sample_norms",
     "per_sample_sq_norms",

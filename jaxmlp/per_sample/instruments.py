@@ -4,7 +4,6 @@ A reading has two parts: means over the samples, which are merged over microbatc
 of each sample, which line up.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,11 +17,22 @@ from jaxmlp.layer import Layer, Pair
 from jaxmlp.objective import Objective, divisor
 from jaxmlp.per_sample import readouts
 from jaxmlp.per_sample.readouts import GradientMoments
-from jaxmlp.storage import canonical, grouped_like, in_container_of, is_stacked, split
+from jaxmlp.storage import (
+    canonical,
+    counts_of,
+    grouped_like,
+    in_container_of,
+    samples_first,
+    split,
+)
 
 
 class Reading(NamedTuple):
-    """Hold what is averaged over the samples and what belongs to each, of one layer or of all."""
+    """Hold what is pooled over the samples and what belongs to each, of one layer or of all.
+
+    means: what an Instrument's `merge` joins over microbatches, means over the samples if it says
+    nothing else.
+    """
 
     means: Any = None
     samples: Any = None
@@ -34,8 +44,8 @@ class NoiseScale(NamedTuple):
     trace_covariance: `sum_i |g_i - g|^2 / (m - 1)`, over all parameters, at least 0; right to the
     rounding of the differences between the samples' gradients.
     squared_gradient_norm: `|g|^2`, g the mean of the samples' own gradients.
-    simple: their ratio, inf where g is 0, NaN where all gradients are; right also where the two
-    underflow.
+    simple: their ratio, inf where g is 0, NaN where all gradients are 0; right also where the two
+    numbers above underflow. At least two samples are needed.
     """
 
     trace_covariance: Float[Array, ""]
@@ -86,10 +96,7 @@ def _like(J: Objective, params, entries) -> Any:
 def _samples_first(J: Objective, params, m: int, reading: Reading):
     """Layers whose leaves lead with the sample, also in a stack: `(m, n, ...)`."""
     layers = _like(J, params, reading.samples)
-    return type(params)(
-        jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), layer) if is_stacked(p) else layer
-        for p, layer in zip(params, layers, strict=True)
-    )
+    return in_container_of(params, samples_first(counts_of(params), layers))
 
 
 def _columns(J: Objective, params, m: int, reading: Reading) -> Float[Array, "m L"]:
@@ -181,13 +188,14 @@ def read_one_walk(J: Objective, tools: tuple[Instrument, ...], size: int, params
     """Return J and what each instrument says, `size` samples at a time; unchecked."""
     m, runs = len(X), J.mlp.runs
     own = canonical(runs, params)
+    counts = counts_of(own)
 
     def one(x, y):
         home = walked(J, own, x, y, lambda *at: [tool.read(*at) for tool in tools])
         means = [[r.means for r in of_runs] for of_runs in zip(*home.readings, strict=True)]
         samples = [[r.samples for r in of_runs] for of_runs in zip(*home.readings, strict=True)]
         value = home.value * (divisor(J, len(x)) / len(x))
-        return (value, means), [_swapped(runs, each) for each in samples]
+        return (value, means), [samples_first(counts, each) for each in samples]
 
     def merge(so_far, a, other, b):
         value = _weighted(so_far[0], a, other[0], b)
@@ -198,19 +206,10 @@ def read_one_walk(J: Objective, tools: tuple[Instrument, ...], size: int, params
 
     (value, means), samples = in_microbatches(one, merge, size, X, Y)
     results = [
-        tool.finish(J, params, m, Reading(of_runs, _swapped(runs, each)))
+        tool.finish(J, params, m, Reading(of_runs, samples_first(counts, each)))
         for tool, of_runs, each in zip(tools, means, samples, strict=True)
     ]
     return value * (m // divisor(J, m)), results
-
-
-def _swapped(runs, entries: list) -> list:
-    """Swap layer and sample, the first two axes of what a stack gave."""
-    swap = functools.partial(jax.tree.map, lambda x: jnp.moveaxis(x, 0, 1))
-    return [
-        entry if run.count is None else swap(entry)
-        for run, entry in zip(runs, entries, strict=True)
-    ]
 
 
 def in_microbatches(one: Callable, merge: Callable, size: int, X, Y):

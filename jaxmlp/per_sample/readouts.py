@@ -1,9 +1,10 @@
 """Readouts: what a layer's input A and its samples' own derivatives say, as functions of arrays.
 
-Every function takes a `Pair` unpacked, `f(*pair)`: A `(m, d_in)`, what W multiplies; dZ
+Every function but `gram` takes a `Pair` unpacked, `f(*pair)`: A `(m, d_in)`, what W multiplies; dZ
 `(m, d_out)`, each sample's own derivative (of its own loss, no 1/m) in `Z = A @ W + b`; direct,
 each sample's own derivative in the layer's other parameters by name, `{"b": dZ}` for a bias.
-Sample i's own gradient of W is `a_i (outer) dz_i`; no more is needed, of any JAX model.
+Sample i's own gradient of W is `a_i (outer) dz_i`; no more is needed, of any JAX model's dense
+layer that a sample passes once.
 
 Source: I. Goodfellow, "Efficient per-example gradient computations", arXiv:1510.01799, 2015.
 """
@@ -26,7 +27,8 @@ ByName = dict[str, Array]  # {"W": ..., "b": ..., ...}
 class GradientMoments(NamedTuple):
     """Hold moments over the samples' own gradients, entry by entry.
 
-    variance: `sum_i (g_i - mean)^2 / (m - 1)` (ddof=1), never negative.
+    variance: `sum_i (g_i - mean)^2 / (m - 1)` (ddof=1), never negative; 0 for one sample.
+    Each is a dict by name for one layer, a pytree like params for a network.
     """
 
     mean: Any
@@ -73,7 +75,8 @@ def gram(one: Pair, other: Pair) -> Float[Array, "m k"]:
 
 def mean(A: Float[Array, "m d_in"], dZ: Float[Array, "m d_out"], direct: Direct = {}) -> ByName:  # noqa: B006
     """Return the mean of the samples' own gradients, `A.T @ dZ / m`; float32 at least."""
-    return jax.tree.map(lambda total: total / len(A), summed(A, dZ, direct)._asdict())
+    totals = summed(A, dZ, direct)._asdict().items()
+    return {name: total / len(A) for name, total in totals if total is not None}
 
 
 def moments(
@@ -84,22 +87,22 @@ def moments(
     """Return the moments over the samples of every entry of the gradient, as dicts by name.
 
     The mean is `A.T @ dZ / m`, the second moment `(A^2).T @ (dZ^2) / m`. Their difference cancels
-    where the samples' gradients are nearly equal; there the variance is summed from centred
-    factors instead, which is right to the rounding of the differences between the samples.
+    where the samples' gradients are nearly equal. If it does in an entry, the variance of W is
+    summed from centred factors instead, right to the rounding of the differences between samples.
     """
     m = len(A)
     found = mean(A, dZ, direct)
+    A, dZ, direct = _wide(A), _wide(dZ), {name: _wide(each) for name, each in direct.items()}
     squares = summed(A * A, dZ * dZ, {name: each * each for name, each in direct.items()})
     second = {name: total / m for name, total in squares._asdict().items() if total is not None}
-    found = {name: found[name] for name in second}
     variance = {
-        name: jnp.sum((_wide(each) - found[name]) ** 2, axis=0) / max(m - 1, 1)
+        name: jnp.sum((each - found[name]) ** 2, axis=0) / max(m - 1, 1)
         for name, each in direct.items()
     }
     plain = second["W"] - found["W"] ** 2
     # An entry has lost bits if all but 1/64 of it cancelled; that may leave 2^-17 in float32
     lost = jnp.any((plain < second["W"] / 64) & (second["W"] > 0))
-    of_W = jax.lax.cond(lost, lambda: _centred(_wide(A), _wide(dZ)), lambda: plain * m)
+    of_W = jax.lax.cond(lost, lambda: _centred(A, dZ), lambda: plain * m)
     return GradientMoments(found, second, {"W": of_W / max(m - 1, 1), **variance})
 
 

@@ -62,7 +62,9 @@ def gradient_gram(J: Objective, params, X, Y, *, size: int) -> Float[Array, "L m
     m, runs = len(X), J.mlp.runs
     own = canonical(runs, params)
     if size >= m:
-        return _by_layer(walked(J, own, X, Y, lambda pair, _: readouts.gram(pair, pair)).readings)
+        return walk.in_line(
+            runs, walked(J, own, X, Y, lambda pair, _: readouts.gram(pair, pair)).readings
+        )
     starts = jnp.array([*range(0, m - size, size), m - size])  # the last overlaps the one before
 
     def pairs(at):
@@ -73,14 +75,10 @@ def gradient_gram(J: Objective, params, X, Y, *, size: int) -> Float[Array, "L m
         rows = pairs(i)
 
         def column(K, j):
-            block = _by_layer(walk.each(runs, readouts.gram, rows, pairs(j)))
+            block = walk.in_line(runs, walk.each(runs, readouts.gram, rows, pairs(j)))
             return jax.lax.dynamic_update_slice(K, block, (0, i, j)), None
 
         return jax.lax.scan(column, K, starts)
 
     K = jnp.zeros((J.mlp.num_layers, m, m), X.dtype)
     return jax.lax.scan(row, K, starts)[0]
-
-
-def _by_layer(blocks: list) -> Float[Array, "L m k"]:
-    return jnp.concatenate([K if K.ndim == 3 else K[None] for K in blocks])

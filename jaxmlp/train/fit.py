@@ -1,9 +1,8 @@
-"""Epochs of training: the host's side of the loop."""
+"""Epochs of training: `fit`."""
 
 import functools
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,27 +12,13 @@ from jaxtyping import Array
 
 from jaxmlp import checks
 from jaxmlp.objective import Objective, check
-from jaxmlp.train.loop import Data, Epoch, Run, State, run_steps, start, steps_per_epoch
-from jaxmlp.train.step import as_optimizer, check_gradient
+from jaxmlp.storage import layers
+from jaxmlp.train.host import History, Reached, advance, history_of, nothing_lost
+from jaxmlp.train.loop import Data, Run, run_steps, start, steps_per_epoch
+from jaxmlp.train.optimizers import as_optimizer
+from jaxmlp.train.step import check_gradient
 
 CAPACITY = 4096  # epochs that a chunk may finish, so also its most steps
-
-
-class History(NamedTuple):
-    """Report a `fit`, NumPy arrays with one entry for each epoch done.
-
-    loss, accuracy: mean over the epoch's samples, each as its batch was met, before its update.
-    validation_loss, validation_accuracy: after the epoch; None without validation data.
-    relative_difference: `(epochs, L)`, the largest of the epoch; None unless compared.
-    record: what `record` returned, stacked; entry k was taken after epoch `(k + 1) * every`.
-    """
-
-    loss: np.ndarray
-    accuracy: np.ndarray
-    validation_loss: np.ndarray | None = None
-    validation_accuracy: np.ndarray | None = None
-    relative_difference: np.ndarray | None = None
-    record: Any = None
 
 
 def fit(
@@ -69,9 +54,13 @@ def fit(
       record: `record(params, X, Y)` -> pytree of arrays, called after every `every` epochs.
       progress: `progress(epochs_done, loss)`, called between chunks of steps of under a second.
 
+    Ctrl-C stops the training and nothing else: `fit` warns (UserWarning) and returns what it has,
+    a shorter history with it; in the middle of an epoch the parameters are a few steps ahead. Any
+    other exception, of `record` say, carries `(params, History)` so far as its `.trained`.
+
     Raises:
       ValueError, TypeError: as `Objective` and `train_step`; for epochs < 0, batch_size or every
-        < 1, eps that is no number.
+        < 1, eps that is no number, parameters that are not finite; within `jax.jit`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -84,24 +73,64 @@ def fit(
       (3.0, 1.0)
     """
     # Refuse what does not fit
+    refuse_tracers("fit", params, X, Y, optimizer, key, eps, validation)
     every = checks.integer("every", every, at_least=1)
-    epochs = checks.integer("epochs", epochs, at_least=0)
     optimizer = as_optimizer(optimizer)
     run, params, data = prepare(
         J, params, X, Y, optimizer, gradient, batch_size, key, eps, validation
     )
+    epochs = checked_epochs(epochs, run, data)
+    state, finite = start(run, params, data)
+    if not finite:
+        refuse_not_finite(params)
+
+    def where() -> str:
+        done, steps = divmod(reached.done, per_epoch)
+        part = f" and {steps} of the {per_epoch} steps of the next" if steps else ""
+        return f"after epoch {done} of {epochs}{part}"
+
+    def trained():
+        return reached.state.params, history_of(reached, records)
 
     # Train in chunks; between them the host has its say
-    state, steps = start(run, params, data), functools.partial(run_steps, run)
-    reached, records = Reached(state, 0, []), []
-    between = epochs if record is None else every
-    for reached in advance(run, steps, state, data, epochs, between):
-        epochs_done, within = divmod(reached.done, steps_per_epoch(run, data))
-        if record is not None and within == 0 and epochs_done % every == 0:
-            records.append(record(reached.state.params, data.X, data.Y))
-        if progress is not None and len(reached.rows[-1].loss):
-            progress(epochs_done, float(reached.rows[-1].loss[-1]))
-    return reached.state.params, history_of(reached, records)
+    reached, records, per_epoch = Reached(state, 0, []), [], steps_per_epoch(run, data)
+    steps, between = functools.partial(run_steps, run), epochs if record is None else every
+    with nothing_lost(where, trained):
+        for reached in advance(run, steps, state, data, epochs, between):
+            epochs_done, within = divmod(reached.done, per_epoch)
+            if record is not None and within == 0 and epochs_done % every == 0:
+                recorded = record(reached.state.params, data.X, data.Y)
+                records.append(jax.tree.map(np.array, recorded))
+            if progress is not None and len(reached.rows[-1].loss):
+                progress(epochs_done, float(reached.rows[-1].loss[-1]))
+    return trained()
+
+
+def checked_epochs(epochs: Any, run: Run, data: Data) -> int:
+    """Return a number of epochs whose steps can be counted in 32 bits."""
+    epochs, most = checks.integer("epochs", epochs, at_least=0), 2**31 // steps_per_epoch(run, data)
+    if epochs >= most:
+        raise ValueError(
+            f"epochs must be below {most}, 2^31 steps of this batch_size, got {epochs}"
+        )
+    return epochs
+
+
+def refuse_tracers(name: str, *given) -> None:
+    """Refuse to run under a transformation of JAX."""
+    if not checks.is_concrete(*given, jnp.zeros(())):  # a tracer, within jax.jit, even so
+        raise TypeError(
+            f"{name} is a loop on the host and cannot be traced by jax.jit, jax.vmap or jax.grad: "
+            "call it outside of them, or loop over train_step"
+        )
+
+
+def refuse_not_finite(params) -> None:
+    """Name the first entry of the parameters that is not finite."""
+    for number, layer in enumerate(layers(params), start=1):
+        for name, leaf in layer._asdict().items():
+            if leaf is not None:
+                checks.finite(f"{name} of layer {number}", np.asarray(leaf))
 
 
 def prepare(
@@ -113,12 +142,13 @@ def prepare(
     m = len(X)
     batch = m if batch_size is None else checks.integer("batch_size", batch_size, at_least=1)
     batch = min(batch, m)
+    total = jnp.promote_types(X.dtype, jnp.float32)  # the precision of the loss
     data = Data(
         X,
         Y,
         key=None if key is None or batch == m else checks.prng_key(key),
         validation=None if validation is None else _checked_validation(J, params, validation),
-        eps=-jnp.inf if eps is None else _checked_eps(eps),
+        eps=jnp.asarray(-np.inf if eps is None else _checked_eps(eps), total),
     )
     return Run(J, optimizer, gradient, batch, CAPACITY), params, data
 
@@ -138,47 +168,3 @@ def _checked_validation(J: Objective, params, validation: Any) -> tuple:
         return check(J, params, *validation)[1:]
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation: {error}") from None
-
-
-class Reached(NamedTuple):
-    """How far the training has come: the state after `done` steps, each chunk's finished epochs."""
-
-    state: State
-    done: int
-    rows: list[Epoch]
-
-
-def advance(
-    run: Run, steps: Callable, state: State, data: Data, epochs: int, between: int
-) -> Iterator[Reached]:
-    """Train until `epochs` are done or the state has stopped, in chunks of a tenth of a second.
-
-    steps: `run_steps` of this run. No chunk goes on past a multiple of `between` epochs.
-    """
-    per_epoch, reached, size = steps_per_epoch(run, data), Reached(state, 0, []), 1
-    while (left := epochs * per_epoch - reached.done) and not np.all(reached.state.stopped):
-        # Take a chunk
-        begun = time.perf_counter()
-        until_between = between * per_epoch - reached.done % (between * per_epoch)
-        n = min(size, until_between, left, run.rows)
-        state, table = steps(reached.state, data, reached.done, n)
-
-        # Read what it finished
-        before, after = reached.done // per_epoch, int(np.max(state.epochs))
-        rows = jax.tree.map(lambda column: np.asarray(column)[: after - before], table)  # noqa: B023
-        done = after * per_epoch if np.all(state.stopped) else reached.done + n
-        reached = Reached(state, done, [*reached.rows, rows])
-        yield reached
-
-        # from one step up to as many as fit in about a tenth of a second
-        size = 4 * size if time.perf_counter() - begun < 0.1 else max(1, size // 2)
-
-
-def history_of(reached: Reached, records: list) -> History:
-    """Join the epochs of all chunks, and the records."""
-    none = jax.tree.map(lambda x: np.zeros((0, *x.shape), x.dtype), reached.state.epoch)
-    epochs = jax.tree.map(lambda *parts: np.concatenate(parts), none, *reached.rows)
-    record = None
-    if records:
-        record = jax.tree.map(lambda *xs: np.stack([np.asarray(x) for x in xs]), *records)
-    return History(**epochs._asdict(), record=record)

@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array
 
 from jaxmlp.objective import Objective, divisor
+from jaxmlp.train.optimizers import as_optimizer
 from jaxmlp.train.step import Metrics, evaluate, update
 
 
@@ -33,13 +34,18 @@ class Epoch(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What is fixed while compiled steps run. rows: how many epochs one call may finish."""
+    """What is fixed while compiled steps run.
+
+    optimizer: of optax, or, if the learning rate is data, a function of it that returns one.
+    rows: how many epochs one call may finish. until_diverged: stop at numbers that are not finite.
+    """
 
     J: Objective
-    optimizer: optax.GradientTransformation
+    optimizer: Any
     gradient: str
     batch_size: int
     rows: int
+    until_diverged: bool = False
 
 
 class Data(NamedTuple):
@@ -49,14 +55,16 @@ class Data(NamedTuple):
     Y: Array
     key: Any
     validation: tuple | None
-    eps: Array | float
+    eps: Any
+    learning_rate: Any = None
 
 
 class State(NamedTuple):
     """All that a step hands to the next.
 
     order: the epoch's shuffled samples, None without a key. epoch: that of the epoch under way,
-    summed over its batches so far. epochs: how many are done. stopped: whether eps is reached.
+    summed over its batches so far. epochs: how many are done. stopped: whether eps is reached, or
+    diverged: whether the loss or a parameter is not finite, and the run asks.
     """
 
     params: Any
@@ -65,6 +73,7 @@ class State(NamedTuple):
     epoch: Epoch
     epochs: Array
     stopped: Array
+    diverged: Array
 
 
 def steps_per_epoch(run: Run, data: Data) -> int:
@@ -73,22 +82,35 @@ def steps_per_epoch(run: Run, data: Data) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def start(run: Run, params, data: Data) -> State:
-    """Return the state before the first step."""
+def start(run: Run, params, data: Data) -> tuple[State, Array]:
+    """Return the state before the first step, and whether all parameters are finite."""
     dtype = data.X.dtype
     loss = jnp.zeros((), jnp.promote_types(dtype, jnp.float32))
     share = jnp.zeros((), jnp.float32)
     validation = (None, None) if data.validation is None else (loss, share)
     compared = run.gradient == "compare"
     difference = jnp.zeros(run.J.mlp.num_layers, dtype) if compared else None
-    return State(
+    state = State(
         params=params,
-        opt_state=run.optimizer.init(params),
+        opt_state=_optimizer(run, data).init(params),
         order=None if data.key is None else jnp.arange(len(data.X)),
         epoch=Epoch(loss, share, *validation, difference),
         epochs=jnp.zeros((), jnp.int32),
         stopped=jnp.array(False),
+        diverged=jnp.array(False),
     )
+    return state, all_finite(params)
+
+
+def _optimizer(run: Run, data: Data) -> optax.GradientTransformation:
+    if data.learning_rate is None:
+        return run.optimizer
+    return as_optimizer(run.optimizer(data.learning_rate))
+
+
+def all_finite(tree) -> Array:
+    """Return whether every entry of every leaf is a finite number."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -154,7 +176,7 @@ def _step_on(run: Run, size: int, state: State, data: Data, k) -> State:
 
     # Update, and add to the epoch
     params, opt_state, metrics = update(
-        run.J, run.optimizer, run.gradient, state.params, state.opt_state, X, Y
+        run.J, _optimizer(run, data), run.gradient, state.params, state.opt_state, X, Y
     )
     epoch = _add(run.J, state.epoch, metrics, size, len(data.X))
     return state._replace(params=params, opt_state=opt_state, epoch=epoch)
@@ -172,16 +194,20 @@ def _add(J: Objective, epoch: Epoch, metrics: Metrics, size: int, m: int) -> Epo
 
 
 def _finish_epoch(run: Run, state: State, table: Epoch, row, data: Data):
-    """Write the epoch into its row, begin the next, see whether eps is reached."""
+    """Write the epoch into its row, begin the next, see whether to stop."""
     epoch = state.epoch
     if data.validation is not None:
         loss, accuracy = evaluate(run.J, state.params, *data.validation)
         epoch = epoch._replace(validation_loss=loss, validation_accuracy=accuracy)
     table = jax.tree.map(lambda column, x: column.at[row].set(x), table, epoch)
+    diverged = state.diverged
+    if run.until_diverged:
+        diverged = ~all_finite((epoch.loss, state.params))
     state = state._replace(
         epoch=jax.tree.map(jnp.zeros_like, epoch),
         epochs=state.epochs + 1,
-        stopped=epoch.loss <= data.eps,
+        stopped=(epoch.loss <= data.eps) | diverged,
+        diverged=diverged,
     )
     return state, table
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -14,6 +13,7 @@ from jaxmlp.backprop import check_hand, value_and_gradient
 from jaxmlp.compare import relative_difference
 from jaxmlp.numerics import tree_norm
 from jaxmlp.objective import Objective, check, require_objective, value_and_output
+from jaxmlp.train.optimizers import as_optimizer, transform
 
 GRADIENTS = ("hand", "jax", "compare")
 
@@ -73,9 +73,17 @@ def train_step(
 def update(J: Objective, optimizer, gradient: str, params, opt_state, X, Y):
     """Return the parameters and the state after one step, and its Metrics; pure and unchecked."""
     value, A, grads, difference = _gradient(J, gradient, params, X, Y)
-    extra = {"value": value, "grad": grads, "value_fn": lambda p: value_and_output(J, p, X, Y)[0]}
-    transform = optax.with_extra_args_support(optimizer).update
-    updates, opt_state = transform(grads, opt_state, params, **extra)
+
+    # optax's line searches refuse extra arguments that the function does not take
+    def value_fn(params, obj_fn=None, grad_fn=None):
+        return value_and_output(J, params, X, Y)[0]
+
+    def grad_fn(params, _):
+        return _gradient(J, gradient, params, X, Y)[2]
+
+    extra = {"value": value, "grad": grads}
+    extra |= {"value_fn": value_fn, "obj_fn": value_fn, "grad_fn": grad_fn}
+    updates, opt_state = transform(optimizer, grads, opt_state, params, **extra)
     metrics = Metrics(value, _accuracy(J, A, Y), tree_norm(grads), difference)
     return optax.apply_updates(params, updates), opt_state, metrics
 
@@ -104,22 +112,6 @@ def evaluate(J: Objective, params, X, Y):
 def _accuracy(J: Objective, A, Y):
     rows = targets.targets_as_rows(J.loss, Y, A.shape[1], A.dtype)
     return targets.accuracy(J.loss, J.mlp.output, A, rows)
-
-
-# --- what may come in -----------------------------------------------------------------------------
-
-
-def as_optimizer(optimizer: Any) -> optax.GradientTransformation:
-    """Return an optax optimiser as it is, a number as gradient descent with that learning rate."""
-    if isinstance(optimizer, optax.GradientTransformation):
-        return optimizer
-    if isinstance(optimizer, int | float | np.number | np.ndarray | jax.Array):
-        return _sgd(checks.positive_number("the learning rate", optimizer))
-    raise TypeError(f"optimizer must be an optax optimiser or a learning rate, got {optimizer!r}")
-
-
-# equal numbers give the same object, so that jit finds what it has compiled
-_sgd = functools.cache(optax.sgd)
 
 
 def check_gradient(J: Any, gradient: str) -> None:
