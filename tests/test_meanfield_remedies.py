@@ -10,7 +10,7 @@ import pytest
 from numpy_networks import ACTIVATIONS, draw, log10_stream
 from scipy.special import digamma, gammaln, polygamma
 
-from jaxmlp import activations, meanfield
+from jaxmlp import MLP, Objective, activations, gradient_flow, initializers, meanfield
 from jaxmlp.meanfield import finite_streams, finite_width, remedies
 
 predict = functools.partial(meanfield.predict, c0=1.0)  # two equal inputs: c costs no integrals
@@ -50,13 +50,14 @@ def test_the_networks_in_numpy_have_the_gradients_of_autodiff():
 
 # --- infinite width -------------------------------------------------------------------------------
 
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(180)
+NODES = np.arange(-12, 12, 0.02)  # of the trapezoid rule, which is exact to 1e-15 for smooth phi
+WEIGHTS = 0.02 * np.exp(-(NODES**2) / 2) / math.sqrt(2 * math.pi)
 
 
 def squares(name, q):
-    """E phi^2 and E phi'^2 over variance q by Gauss-Hermite: for smooth phi."""
+    """E phi^2 and E phi'^2 over variance q, by the trapezoid rule."""
     A, slopes = ACTIVATIONS[name](math.sqrt(q) * NODES)
-    return [float(WEIGHTS @ f**2 / WEIGHTS.sum()) for f in (A, slopes)]
+    return [float(WEIGHTS @ f**2) for f in (A, slopes)]
 
 
 def test_a_norm_without_a_residual_has_the_factors_of_variance_one():
@@ -114,8 +115,8 @@ def test_a_normed_residual_grows_by_a_ratio_of_gamma_functions(alpha):
 
 def test_residuals_of_one_over_root_depth_tend_to_the_root_of_e():
     for name, sigma_w2 in (("relu", 2.0), ("linear", 1.0)):
-        of = predict(name, sigma_w2, 0.0, 10_000, residual="1/sqrt(depth)")
-        assert abs(10 ** (of.log10_stream[0] - of.log10_stream[-2]) / math.sqrt(math.e) - 1) < 1e-4
+        of = predict(name, sigma_w2, 0.0, 1000, residual="1/sqrt(depth)")
+        assert abs(10 ** (of.log10_stream[0] - of.log10_stream[-2]) / math.sqrt(math.e) - 1) < 1e-3
 
 
 def test_rezero_leaves_the_stream_whole_at_birth():
@@ -169,7 +170,7 @@ def test_the_correlation_of_two_streams_agrees_with_networks(norm):
     )
     error = 4 * measured.std(axis=1) / math.sqrt(nets) + 2 / width  # and the bias of finite width
     assert (np.abs(measured.mean(axis=1)[1:] - of.correlation[:-1]) < error[1:]).all()
-    assert of.correlation[5] - of.correlation[0] > 0.3
+    assert of.correlation[5] - of.correlation[0] > 0.15
     plain = meanfield.predict("gelu", 1.5, 0.1, depth=depth, c0=float(measured[0].mean()))
     assert np.abs(plain.correlation - of.correlation)[3] > error[4]
 
@@ -217,8 +218,8 @@ NARROW = [  # 24 layers of 32 units, 600 networks: the shift is many standard er
     ("relu", 2.0, 0.0, None, "layer"),
     ("gelu", 2.0, 0.1, None, "rms"),
     ("sigmoid", 1.0, 0.0, None, "rms"),
-    ("tanh", 1.5, 0.1, 1.0, "layer"),
-    ("linear", 1.0, 0.0, 0.3, "rms"),
+    ("tanh", 1.5, 0.1, 2.0, "layer"),
+    ("relu", 2.0, 0.0, 1.0, "rms"),
 ]
 
 
@@ -243,16 +244,24 @@ def test_narrow_networks_have_the_predicted_mean_and_spread(
     assert np.abs(infinite).max() > 4  # infinite width alone would fail
 
 
-def test_twenty_deep_networks_lie_in_the_predicted_band():
-    nets, depth, width = 20, 50, 128
-    normals = draw((64, *[width] * depth, 1), nets)
-    for name, sigma_w2, alpha, norm in (("gelu", 2.0, 1.0, None), ("tanh", 1.0, None, "layer")):
-        measured = log10_stream(normals, name, sigma_w2, alpha=alpha, norm=norm).mean(axis=0)[:-1]
-        of = predict(name, sigma_w2, 0.0, depth, width=width, residual=alpha, norm=norm)
+def test_twenty_networks_of_the_package_lie_in_the_predicted_band(monkeypatch):
+    monkeypatch.setattr(finite_streams, "UNITS", 2**20)  # 1000 networks: enough for twenty
+    nets, depth, width = 20, 30, 64
+    X = np.random.default_rng(0).standard_normal((nets, 1, width), np.float32)
+    X /= np.sqrt((X**2).mean(axis=2, keepdims=True))
+    keys = jax.random.split(jax.random.key(0), nets)
+    for name, sigma_w2, residual, norm in (("gelu", 2.0, 1.0, None), ("tanh", 1.0, None, "layer")):
+        sizes = (width, *[width] * depth, 1)
+        mlp = MLP(sizes, hidden=name, output="linear", residual=residual, norm=norm, stack_from=2)
+        params = jax.vmap(lambda key: mlp.init(key, initializers.gaussian(sigma_w2, 0.0)))(keys)  # noqa: B023
+        flow = gradient_flow(Objective(mlp, "half_squared_error"), statistics=False)
+        measured = jax.vmap(flow, (0, 0, None))(params, X, np.zeros((1, 1), np.float32))
+        measured = np.asarray(measured.log10_stream - measured.log10_stream[:, -1:]).mean(axis=0)
+        of = predict(name, sigma_w2, 0.0, depth, width=width, residual=residual, norm=norm)
         error = of.sd[:-1] / math.sqrt(nets)
-        assert np.abs((measured - of.mean[:-1]) / error).max() < 4, name
-        without = predict(name, sigma_w2, 0.0, depth)
-        assert np.abs((measured - without.log10_stream[:-1]) / error).max() > 8, name
+        assert np.abs((measured - of.mean)[:-1] / error).max() < 4, name
+        plain = predict(name, sigma_w2, 0.0, depth)
+        assert np.abs((measured - plain.log10_stream)[:-1] / error).max() > 8, name
 
 
 # --- fixed points ---------------------------------------------------------------------------------
@@ -265,8 +274,8 @@ def test_with_a_residual_lengths_grow_and_the_factor_is_that_of_the_limit():
     assert relu.xi_grad == pytest.approx(-1 / math.log(1.25))
     tanh = meanfield.fixed_point("tanh", 2.0, 0.1, residual=0.5)
     assert (tanh.chi_1, tanh.xi_q, tanh.xi_c, tanh.xi_grad) == (1.0, math.inf, math.inf, math.inf)
-    deep = predict("tanh", 2.0, 0.1, 300, residual=0.5).chi_1
-    assert 1 < deep[298] < 1.05 < deep[0]
+    deep = predict("tanh", 2.0, 0.1, 60, residual=0.5).chi_1
+    assert 1 < deep[58] < 1.1 < deep[0]
     normed = meanfield.fixed_point("gelu", 2.0, 0.1, residual=1.0, norm="layer")
     assert (normed.q, normed.chi_1, normed.stability) == (math.inf, 1.0, "diverges")
     rezero = meanfield.fixed_point("gelu", 2.0, 0.1, q0=3.0, residual="rezero")
@@ -281,7 +290,7 @@ def test_where_correlations_settle_with_a_remedy():
     assert abs(math.cos(theta) - (1 - theta / math.pi)) < 1e-6
     normed = meanfield.fixed_point("erf", 1.0, 0.1, norm="rms")
     c = 0.5
-    for _ in range(300):  # the arcsine kernel at variance 1: Williams 1997
+    for _ in range(4000):  # a depth scale of 120; the arcsine kernel at variance 1: Williams 1997
         c = (2 / math.pi * math.asin(2 * c / 3) + 0.1) / (2 / math.pi * math.asin(2 / 3) + 0.1)
     assert abs(normed.c - c) < 1e-8
 
@@ -323,7 +332,8 @@ def test_behind_a_norm_a_critical_point_leaves_room_for_biases():
             ValueError,
             "does not depend on depth",
         ),
-        (lambda: predict("gelu", 2.0, 0.0, 1100, residual=1.0, width=8), ValueError, "leave"),
+        (lambda: predict("gelu", 2.0, 0.0, 30, residual=1e6, width=32), ValueError, "leave"),
+        (lambda: predict("relu", 2.0, 0.0, 60, residual=1.0, width=2), ValueError, "fall silent"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(call, error, sentence):
@@ -332,9 +342,9 @@ def test_what_is_wrong_is_said_in_one_sentence(call, error, sentence):
 
 
 def test_homogeneous_networks_go_on_beyond_the_range_of_float64():
-    of = predict("relu", 2.0, 0.0, 1100, residual=1.0, width=8)  # q doubles in every layer
+    of = predict("relu", 2.0, 0.0, 30, residual=1e6, width=32)  # q grows by 1e12 in every layer
     assert of.q[-1] == math.inf
-    assert of.log10_stream[0] == pytest.approx(1099 * math.log10(2) / 2, rel=1e-9)
+    assert of.log10_stream[0] == pytest.approx(29 * 12 / 2, rel=1e-9)
     assert np.isfinite(of.mean).all()
 
 

@@ -18,15 +18,17 @@ import numpy as np
 from jaxmlp.meanfield.integrals import values_and_slopes
 from jaxmlp.meanfield.remedies import Stream
 
-UNITS = 2**25  # units simulated, over all layers and networks: one to two seconds
+UNITS = 2**24  # units simulated, over all layers and networks: about a second
 FEWEST, MOST = 1000, 10_000  # networks: the mean is known to 3% or 1% of a standard deviation
+LEFT = 100  # networks that are not silent: the mean is known to 10% of a standard deviation
 AT_ONCE = 2**20  # units simulated at once: 8 MB in each of four arrays
 
 
 def statistics(activation, sigma_w2, sigma_b2, q1, widths, stream: Stream):
     """Return mean and standard deviation of `ln(|dS[l]|^2 / |dS[L]|^2)`, layers 1..L.
 
-    Networks in which a layer is silent (no ReLU active: dS is 0) are left out.
+    Networks in which a layer is silent (no ReLU active: dS is 0) are left out, as long as most of
+    what was drawn does not fall silent.
 
     Args:
       sigma_w2: of layers 1..L. q1: variance of z[1]. widths: of layers 1..L-1.
@@ -47,6 +49,11 @@ def statistics(activation, sigma_w2, sigma_b2, q1, widths, stream: Stream):
             "float64, so their mean and spread are not known"
         )
     log_T = log_T[:, np.isfinite(log_T[0])]
+    if log_T.shape[1] < LEFT:
+        raise ValueError(
+            f"activation {activation.name!r} at these widths: of {num} networks all but "
+            f"{log_T.shape[1]} fall silent (no unit active), so no mean and spread are given"
+        )
     return log_T.mean(axis=1), log_T.std(axis=1)
 
 
@@ -72,12 +79,14 @@ def _forward(activation, sigma_w2, sigma_b2, q1, widths, stream: Stream, size, r
     scale_free = activation.homogeneous and sigma_b2 == 0 and stream.norm is None
     for l, n in enumerate(widths):
         if scale_free:  # the size of S changes nothing further down: it is taken off
-            S = S / np.sqrt(np.mean(S**2, axis=1, keepdims=True))
+            size_of_S = np.sqrt(np.mean(S**2, axis=1, keepdims=True))
+            S = np.divide(S, size_of_S, out=np.zeros_like(S), where=size_of_S > 0)
         U, r = (S, None) if stream.norm is None else _normed(S, stream.norm)
         A, slopes = values_and_slopes(activation, U)
         square = np.sum(A**2, axis=1, keepdims=True)
         variance = sigma_w2[l + 1] * square / n + sigma_b2
-        share, Z = (variance - sigma_b2) / variance, None
+        of_weights, Z = variance - sigma_b2, None
+        share = np.divide(of_weights, variance, out=np.ones_like(variance), where=variance > 0)
         if l + 1 < len(widths):
             Z = np.sqrt(variance) * rng.standard_normal((size, widths[l + 1]))
             S = (S if stream.keep[l] else 0.0) + stream.gain[l] * Z

@@ -65,8 +65,9 @@ def stream(residual, norm, norm_eps, depth: int, widths: Sequence[int] | None) -
     keep = np.arange(2, depth + 2) <= depth
     if widths is not None:
         keep[:-1] &= np.diff(widths) == 0
-    keep &= alpha is not None
-    return Stream(keep, np.where(keep, alpha, 1.0).astype(float), found)
+    if alpha is None:
+        return Stream(np.zeros_like(keep), np.ones(depth), found)
+    return Stream(keep, np.where(keep, alpha, 1.0), found)
 
 
 def strength(residual, depth: int | None) -> float | None:
