@@ -252,6 +252,7 @@ def _forward(spec: Spec, sized: Sized, carry, *, statistics: bool):
     A, A_k, near = activated(act, arithmetic.slopes(layer), U, U_k)
     look = functools.partial(_cause_of_zero, spec, layer, near, A, A_prev.cause)
     (norm,), (size,), cause = split_norms(A, if_extreme=look)  # pyright: ignore
+    A_k = jnp.where(norm == 0, VERY_SMALL, A_k)  # zeros have no size: they align with any bias
     kept = Kept(A_prev, near if arithmetic.needs_U(spec) else None, r, r_k)
     numbers = jnp.full(3, jnp.nan, norm.dtype)
     if statistics:
