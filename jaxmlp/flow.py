@@ -284,6 +284,7 @@ def _forward(spec: Spec, sized: Sized, carry, *, statistics: bool, quick: bool):
         (norm,), (size,), cause = split_norms(A, if_extreme=look)  # pyright: ignore
         cause = jnp.where(norm == 0, jnp.asarray(cause), FlowStatus.OK)
         kept = Kept(A_prev, near if arithmetic.needs_U(spec) else None, r, r_k, None)
+    A_k = jnp.where(norm == 0, VERY_SMALL, A_k)  # zeros have no size: they align with any bias
     numbers = jnp.full(3, jnp.nan, norm.dtype)
     if statistics:
         numbers = _statistics(S.mantissa, D, steep)
