@@ -10,9 +10,11 @@ one of `dZ[l]`; so nothing of shape (m, parameters) is formed for
 | inner products | `(A A^T + 1) * (dZ dZ^T)` | `(m, m)` |
 | clipped mean | `A.T @ (w * dZ) / m` | `(d_in, d_out)` |
 
-`readouts` takes arrays, of a dense layer of any JAX model; `transforms` takes an Objective.
+`readouts` takes arrays, of a dense layer of any JAX model; `transforms` takes an Objective; `of`
+takes the loss of any JAX model, and `explain` says what it will do.
 """
 
+from jaxmlp.per_sample.any_model import explain, of
 from jaxmlp.per_sample.reading import GradientMoments, NoiseScale
 from jaxmlp.per_sample.readouts import grads, gram, moments, norms
 from jaxmlp.per_sample.transforms import (
@@ -30,6 +32,7 @@ __all__ = [
     "GradientMoments",
     "NoiseScale",
     "clipped_grad",
+    "explain",
     "gradient_gram",
     "gradient_moments",
     "grads",
@@ -38,6 +41,7 @@ __all__ = [
     "moments",
     "noise_scale",
     "norms",
+    "of",
     "per_sample_grads",
     "per_sample_norms",
     "per_sample_sq_norms",
