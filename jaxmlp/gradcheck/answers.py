@@ -124,7 +124,7 @@ def _stored_alike(result: Any, params: Any) -> bool:
 
 def _entry(entry: Any) -> tuple | None:
     """One layer of a list: (dW,), (dW, db), (dW, db, dslope), or dW alone."""
-    if isinstance(entry, tuple | list) and 1 <= len(entry) <= 3:
+    if isinstance(entry, tuple | list) and 1 <= len(entry) <= len(Layer._fields):
         is_leaf = lambda x: x is None or hasattr(x, "shape") or isinstance(x, list | float | int)  # noqa: E731
         return tuple(entry) if all(map(is_leaf, entry)) else None
     return (entry,) if getattr(entry, "ndim", 0) == 2 else None

@@ -12,7 +12,8 @@ from jaxmlp.per_sample.any_model import leaves
 from jaxmlp.per_sample.any_model.derivatives import Own, derivatives
 from jaxmlp.per_sample.any_model.products import wide
 from jaxmlp.per_sample.any_model.tracing import Program
-from jaxmlp.per_sample.reading import GradientMoments, NoiseScale
+from jaxmlp.per_sample.instruments import NoiseScale
+from jaxmlp.per_sample.readouts import GradientMoments
 
 
 class Instrument(NamedTuple):
