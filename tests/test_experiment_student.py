@@ -13,7 +13,7 @@ TEMPLATE = student.TEMPLATE.read_text()
 RIGHT = TEMPLATE.replace("dZ1 = dA1  #", "dZ1 = dA1 * (Z1 > 0)  #")
 
 
-def lines(folder, files, limit=20.0):
+def lines(folder, files, limit=120.0):
     """The lines of the table by the files' names."""
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text)
