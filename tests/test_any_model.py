@@ -12,8 +12,8 @@ from flax import nnx
 from support import problem, relative_error
 
 from jaxmlp import per_sample
-from jaxmlp.per_sample.any_model import products
-from jaxmlp.per_sample.any_model.products import Product
+from jaxmlp.per_sample.any_model import readouts
+from jaxmlp.per_sample.any_model.derivatives import Product
 
 NAMES = (
     "grad", "per_sample_grads", "per_sample_norms", "per_sample_sq_norms", "moments", "noise_scale",
@@ -409,14 +409,18 @@ def float32_product(A, dZ):
     return Product(jnp.asarray(A, jnp.float32), jnp.asarray(dZ, jnp.float32))
 
 
+def norms_of(A, dZ):
+    return readouts.norms_of(Product(A, dZ))
+
+
 def test_norms_are_right_if_the_products_of_positions_cancel():
     dZ = normal(5, 8, 16)
     dZ[1:] -= dZ[1:].mean(1, keepdims=True)  # all tokens are nearly alike: G is nearly 0
     product = float32_product(1 + 1e-4 * normal(5, 8, 16, seed=1), dZ)
-    assert products.products_are_smaller(8, 16, 16)
+    assert readouts.products_are_smaller(8, 16, 16)
     expected = np.linalg.norm(float64(product), axis=(1, 2))
     assert expected[1:].max() < 1e-2 * expected[0]
-    norms = jax.jit(products.norms)(product)
+    norms = jax.jit(norms_of)(*product[:2])
     np.testing.assert_allclose(norms, expected, rtol=1e-4)  # A itself holds 1e-4 to eps / 1e-4
     A, dZ = (np.asarray(x) for x in product[:2])
     squares = ((A @ A.swapaxes(1, 2)) * (dZ @ dZ.swapaxes(1, 2))).sum((1, 2))
@@ -430,7 +434,7 @@ def test_norms_neither_underflow_nor_overflow(t, d):
     A[1, 0], dZ[1, 0] = 1e-20 * A[1, 0], 1e20 * dZ[1, 0]  # positions of very unequal parts
     product = float32_product(A, dZ)
     expected = np.linalg.norm(float64(product), axis=(1, 2))
-    np.testing.assert_allclose(jax.jit(products.norms)(product), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(norms_of)(*product[:2]), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("t", [1, 3])
@@ -438,9 +442,9 @@ def test_variance_is_right_for_nearly_identical_samples_and_never_negative(t):
     A, dZ = (3 + normal(t, 4) + 1e-4 * normal(8, t, 4, seed=k) for k in (1, 2))
     product = float32_product(1e20 * A, 1e-22 * dZ)
     G = float64(product)
-    squares = jax.jit(lambda p: products.squared_deviations(p, products.total(p) / 8))(product)
-    assert relative_error(squares, ((G - G.mean(0)) ** 2).sum(0)) < 1e-3
-    deviation = jax.jit(lambda p: products.deviation(p, products.total(p) / 8))(product)
+    moments = jax.jit(lambda *pair: readouts.moments_of(Product(*pair)))(*product[:2])
+    assert relative_error(moments.variance, G.var(0, ddof=1)) < 1e-3
+    deviation = jax.jit(lambda *pair: readouts.deviation_of(Product(*pair)))(*product[:2])
     assert relative_error(deviation, np.linalg.norm(G - G.mean(0))) < 1e-3
     g = np.asarray(G, np.float32)
     naive = (g**2).sum(0) - 8 * g.mean(0) ** 2
