@@ -2,5 +2,6 @@
 
 An Equinox MLP, a Flax network with layer norm, an attention block and a convolution in plain
 functions learn digits with some labels flipped; the norm of each sample's gradient is to find
-them. What the norms cost is measured against a plain gradient, and beside `vmap(grad)`.
+them. What the norms cost is measured against a plain gradient, beside `vmap(grad)` and, if they are
+installed, jax_privacy, BackPACK and Opacus.
 """

@@ -1,5 +1,6 @@
-"""Four models of 8 x 8 digits that know nothing of jaxmlp: the loss of one sample, and `init`."""
+"""Models that know nothing of jaxmlp: the loss of one sample, and `init`; four of 8 x 8 digits."""
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -123,3 +124,23 @@ def plain_convolution(width: int) -> Model:
         return cross_entropy(x @ params["W2"] + params["b2"], y)
 
     return Model("convolution (functions)", loss, init)
+
+
+def dense(sizes: tuple[int, ...], name: str) -> Model:
+    """A tanh network in plain functions."""
+    shapes = list(itertools.pairwise(sizes))
+    draw = jax.nn.initializers.lecun_normal()
+
+    def init(key):
+        keys = jax.random.split(key, len(shapes))
+        return [
+            (draw(k, shape), jnp.zeros(shape[1])) for k, shape in zip(keys, shapes, strict=True)
+        ]
+
+    def loss(params, x, y):
+        for W, b in params[:-1]:
+            x = jnp.tanh(x @ W + b)
+        W, b = params[-1]
+        return cross_entropy(x @ W + b, y)
+
+    return Model(name, loss, init)

@@ -98,8 +98,8 @@ def _zeros(own: Own, *lead: int) -> Array:
 def mean_of(product: Product, weights: Float[Array, " m"] | None = None) -> Float[Array, "i o"]:
     """Return the mean of the samples' own gradients, each times its weight."""
     A = product.A if weights is None else product.A * weights[:, None, None]
-    rows = (x.reshape(-1, x.shape[-1]) for x in (A, product.dZ))
-    return summed(*rows, {}).W / len(A)
+    A, dZ = (x.reshape(len(x) * product.t, x.shape[2]) for x in (A, product.dZ))
+    return summed(A, dZ, {}).W / len(product.A)
 
 
 def grads_of(product: Product) -> Float[Array, "m i o"]:
@@ -191,13 +191,17 @@ def _squared_deviations(A, dZ) -> tuple[Array, Array]:
 
 def gram_of(one: Product, other: Product) -> Float[Array, "m k"]:
     """Return the inner products of two groups of samples' own gradients."""
-    parts = [[one.A, one.dZ], [other.A, other.dZ]]
-    if one.t > 1:  # the gradient itself, as a product with the input 1
-        parts = [[jnp.ones((len(p.A), 1)), grads_of(p)] for p in (one, other)]
-    scaled = [[_unit(x.reshape(len(x), -1)) for x in pair] for pair in parts]
-    K = readouts.gram(*(Pair(*(x for x, _ in pair), {}) for pair in scaled))
-    for pair in scaled:
-        K = K / pair[0][1] / pair[1][1]
+    pairs, scales = [], []
+    for A, dZ in (one[:2], other[:2]):
+        if one.t > 1:  # the gradient itself, as a product with the input 1
+            dZ = _contract("mti,mto->mio", A, dZ)
+            A = jnp.ones((len(A), 1), dZ.dtype)
+        (A, of_A), (dZ, of_dZ) = (_unit(x.reshape(len(x), -1)) for x in (A, dZ))
+        pairs.append(Pair(A, dZ, {}))
+        scales.append((of_A, of_dZ))
+    K = readouts.gram(*pairs)
+    for of_A, of_dZ in scales:
+        K = K / of_A / of_dZ
     return K
 
 

@@ -1,15 +1,13 @@
-"""Training with the norms at hand, what they find, and what they cost."""
+"""Training on labels some of which are flipped, by the gradients of `of`, and scoring."""
 
 import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from experiments.any_model.models import Model
-from experiments.benchmark.shared import in_turns, ratio
 from jaxmlp import per_sample
 
 BATCH = 128
@@ -66,40 +64,3 @@ def precision_at_top(found: list[Found]) -> float:
         top = np.argsort(-each.score, kind="stable")[: each.flipped.sum()]
         hits.append(each.flipped[top].mean())
     return float(np.median(hits))
-
-
-def cost(model: Model, params: Any, X, Y, rounds: int) -> dict[str, float]:
-    """Time and memory of a gradient with all norms over those of the gradient alone."""
-    rivals = {"gradient": gradient, "ours": ours, "vmap(grad)": naive}
-    compiled = {
-        name: jax.jit(functools.partial(rival, model.loss)).lower(params, X, Y).compile()
-        for name, rival in rivals.items()
-    }
-    runs = [functools.partial(each, params, X, Y) for each in compiled.values()]
-    times = dict(zip(rivals, in_turns(runs, rounds), strict=True))
-    told: dict[str, Any] = {name: each.memory_analysis() for name, each in compiled.items()}
-    memory = {name: m.temp_size_in_bytes + m.output_size_in_bytes for name, m in told.items()}
-    return {
-        f"{what}, {name}": value
-        for name in ("ours", "vmap(grad)")
-        for what, value in (
-            ("time", ratio(times[name], times["gradient"])),
-            ("memory", memory[name] / memory["gradient"]),
-        )
-    }
-
-
-def gradient(loss, params, X, Y):
-    """The batch's mean loss and its gradient."""
-    return jax.value_and_grad(lambda p: jax.vmap(loss, (None, 0, 0))(p, X, Y).mean())(params)
-
-
-def ours(loss, params, X, Y):
-    return per_sample.of(loss, ("grad", "per_sample_norms"))(params, X, Y)
-
-
-def naive(loss, params, X, Y):
-    """The same by forming each sample's gradient."""
-    values, grads = jax.vmap(jax.value_and_grad(loss), (None, 0, 0))(params, X, Y)
-    norms = [jnp.linalg.norm(g.reshape(len(g), -1), axis=1) for g in jax.tree.leaves(grads)]
-    return values.mean(), jax.tree.map(lambda g: g.mean(0), grads), jnp.stack(norms, 1)
