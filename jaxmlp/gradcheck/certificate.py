@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 
 from jaxmlp.gradcheck.diagnosis import Diagnosis
-from jaxmlp.gradcheck.naming import split
+from jaxmlp.gradcheck.naming import listed, split
 from jaxmlp.gradcheck.numbers import Numbers
 
 RIGHT, UNDECIDED = "right", "undecided"
@@ -24,7 +24,7 @@ class Row(NamedTuple):
     name: W1, b1, slope1, dZ2, ..., or the path in a pytree; "J" is the value.
     layer: its number, None outside of networks.
     verdict: "right", "wrong", "wrong shape", "missing", "not finite", or "undecided" where neither
-    precision nor route can tell.
+    precision nor route can tell; why: then the reason.
     numbers: difference, cosine, norm_ratio, sign_flips, ulp; None where nothing could be compared.
     tolerance: what the difference may be. at_kinks: entries that depend on which side's derivative
     is taken at a kink. dtype: the precision that decided.
@@ -40,6 +40,7 @@ class Row(NamedTuple):
     at_kinks: int = 0
     dtype: str = ""
     second_route: str = ""
+    why: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Certificate:
         the computation.
       value: that of J, where the candidate gave it.
       diagnoses: every known mistake that reproduces the candidate's numbers; where several do,
-        they are alternatives.
+        they are alternatives. Of several mistakes at once it is the one nearest the output.
+      further: the mistakes that are left when the first of the diagnoses is mended.
       disputes: reasons for which nothing can be certified.
       notes: what else there is to know.
       dtype, device, matmul_precision, versions: of the computation.
@@ -62,6 +64,7 @@ class Certificate:
     steps: tuple[Row, ...] = ()
     value: Row | None = None
     diagnoses: tuple[Diagnosis, ...] = ()
+    further: tuple[Diagnosis, ...] = ()
     disputes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     dtype: str = ""
@@ -216,7 +219,12 @@ def _findings(c: Certificate) -> Iterator[str]:
         yield "Each of these gives the same numbers:"
     for name in names:
         yield _alternatives([d for d in c.diagnoses if d.mistake == name])
+    for diagnosis in c.further:
+        yield f"when that is mended, {_alternatives([diagnosis])}"
     yield from (f"note: {note}" for note in c.notes)
+    for why in dict.fromkeys(row.why for row in c.rows if row.verdict == UNDECIDED):
+        names = [f"d{r.name}" if r.layer else r.name for r in c.rows if r.why == why]
+        yield f"undecided: {listed(names)}: {why}"
 
 
 def _alternatives(diagnoses: list[Diagnosis]) -> str:

@@ -61,6 +61,11 @@ def layer_of(name: str, layered: bool) -> int | None:
     return split(name)[1] if layered else None
 
 
+def listed(names: list[str]) -> str:
+    """The names in a sentence; of many the first, the last and their number."""
+    return ", ".join(names) if len(names) <= 6 else f"{names[0]} to {names[-1]} ({len(names)})"
+
+
 def eps_of(dtype) -> float:
     return float(jax.numpy.finfo(dtype).eps)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxmlp.gradcheck.certificate import RIGHT, Row
 from jaxmlp.gradcheck.naming import Arrays, eps_of
-from jaxmlp.gradcheck.numbers import flushed, numbers
+from jaxmlp.gradcheck.numbers import error, flushed, numbers, size
 from jaxmlp.gradcheck.references import FLOAT64
 from jaxmlp.gradcheck.tape import Tape, backward, conventions, spread
 from jaxmlp.gradcheck.truth import Truth
@@ -34,16 +34,17 @@ class Precision:
         return eps_of(self.dtype)
 
     def tolerance(self, name: str) -> float:
-        """Of an array of the gradient, or "J"."""
+        """Of an array of the gradient, or "J"; as `numbers.error` absolute for zeros."""
         if self.rtol is not None:
             return self.rtol
-        return SAFETY * max(self.truth.floor(self.dtype), self.errors[name])
+        floor = self.truth.floor(self.dtype) if self.truth.right.arrays[name].any() else 0.0
+        return SAFETY * max(floor, self.errors[name])
 
-    def step_tolerance(self, name: str) -> float:
+    def step_tolerance(self, name: str, right: np.ndarray) -> float:
         """Of a step, as dZ2, of an Objective."""
         assert self.truth.rounding is not None
-        growth = self.truth.rounding.relative[name] * self.eps
-        return self.rtol or SAFETY * max(self.truth.floor(self.dtype), growth)
+        error = self.eps * (self.truth.rounding.growth[name] / size(right))
+        return self.rtol or SAFETY * max(self.truth.floor(self.dtype), error)
 
     def decides(self, name: str) -> bool:
         """Whether a difference within the tolerance says that the array is right."""
@@ -102,8 +103,8 @@ class Precision:
         at_kinks = np.broadcast_to(off > slack, right.shape)
         row = row._replace(at_kinks=int(at_kinks.sum()))
         for reference in (right, *self._also(row.name, scale)):
-            found = numbers(given, reference, self.eps)
-            if found.difference <= tolerance:
+            if error(given, reference) <= tolerance:
+                found = numbers(given, reference, self.eps)
                 return row._replace(verdict=RIGHT, numbers=found)
         if not (at_kinks.any() and (np.abs(flushed(given) - right) <= off + slack).all()):
             return row._replace(verdict="wrong")

@@ -5,8 +5,9 @@ a gradient, where a unit sits at a kink, and what the gradient would be with a m
 It does not decide what is right: that is autodiff's and the numeric route's part.
 """
 
+import collections
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,17 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp import activations, losses
-from jaxmlp.compare import relative_difference
+from jaxmlp.activations import Activation
+from jaxmlp.gradcheck.numbers import PIECE, gap, size
 from jaxmlp.objective import Objective, divisor
 from jaxmlp.storage import Layer, slopes
 
 Leaves = dict[str, np.ndarray]  # {"W1": ..., "b1": ..., "dZ2": ...}
+ALL = slice(None)
 
 
 class Record(NamedTuple):
     """One layer of the forward pass, its parameters in NumPy too; slope_Z, slope_A: act'(Z) and
     act'(A), None for softmax."""
 
+    act: Activation
     A_prev: np.ndarray
     Z: np.ndarray
     A: np.ndarray
@@ -37,6 +41,7 @@ class Tape(NamedTuple):
     """The forward pass, layer 1 first, and where the backward pass starts; dA, dZ of each sample's
     own loss. size: how large the terms of the loss are, which may cancel in its value."""
 
+    J: Objective
     records: list[Record]
     dA: np.ndarray
     dZ: np.ndarray
@@ -84,7 +89,7 @@ def forward(J: Objective, layers: Sequence[Layer], X, Y, noise: Any = None) -> T
     n = divisor(J, len(A))
     each, dA, dZ = _output(J, records[-1], rows, noise)
     terms = np.ones(len(A)) if J.loss.outputs else np.sum(A**2 + rows**2, axis=1)
-    return Tape(records, dA, dZ, rows, n, float(np.sum(each) / n), float(np.sum(terms) / n))
+    return Tape(J, records, dA, dZ, rows, n, float(np.sum(each) / n), float(np.sum(terms) / n))
 
 
 def _record(act, layer: Layer, A_prev, noise) -> Record:
@@ -94,12 +99,16 @@ def _record(act, layer: Layer, A_prev, noise) -> Record:
     A = noise.on(A, np.abs(A))
     if slope_Z is not None:  # 1 - A^2 has an absolute error of an eps, whatever its size
         slope_Z = noise.on(slope_Z, np.abs(slope_Z) + np.minimum(1, np.abs(A)))
-    return Record(A_prev, Z, A, slope_Z, slope_A, layer)
+    return Record(act, A_prev, Z, A, slope_Z, slope_A, layer)
 
 
 def _term_size(A, W):
     """The root of the sum of squares of the terms of `A @ W`, for terms of random sizes."""
-    rows, columns = (np.sqrt(np.sum(x * x, axis=i)) for x, i in ((A, 1), (W, 0)))
+    sizes = size(A), size(W)  # divided out, because squares of 1e-170 are 0
+    rows, columns = (
+        s * np.sqrt(np.einsum(axes, x / s, x / s))
+        for axes, x, s in zip(("ij,ij->i", "ij,ij->j"), (A, W), sizes, strict=True)
+    )
     return np.outer(rows, columns) / np.sqrt(len(W))
 
 
@@ -108,22 +117,38 @@ def _sum_size(A, dZ, blocks: int = 16):
 
     Every addition rounds the sum so far, which is larger than the whole where classes come in turn.
     """
-    n = -(-len(A) // blocks)
-    parts = [A[i : i + n].T @ dZ[i : i + n] for i in range(0, len(A), n)]
-    so_far = np.cumsum(parts, axis=0)
-    return _term_size(A.T, dZ) + np.sqrt(len(A) * np.mean(so_far**2, axis=0)) / 2
+    starts, scale = range(0, len(A), -(-len(A) // blocks)), size(dZ)
+    so_far, squares = 0.0, 0.0
+    for i in starts:
+        so_far = so_far + A[i : i + starts.step].T @ (dZ[i : i + starts.step] / scale)
+        squares = squares + so_far**2
+    return _term_size(A.T, dZ) + scale * np.sqrt(len(A) * squares / len(starts)) / 2
 
 
 def elementwise(act, layer: Layer, Z):
     """Return `A, act'(Z), act'(A)` by autodiff of act.fn; the last two are None for softmax."""
-    out = _elementwise(act, Z, *slopes(layer))
-    return tuple(None if x is None else np.asarray(x) for x in out)
+    if act == activations.softmax:
+        return softmax(Z), None, None
+    return flat_calls(functools.partial(_elementwise, act, slopes(layer)), Z)
+
+
+def softmax(Z, axis: int | None = 1):
+    E = np.exp(Z - Z.max(axis=axis, keepdims=True))
+    return E / E.sum(axis=axis, keepdims=True)
+
+
+def flat_calls(f: Callable, *arrays):
+    """Return f of arrays of one shape, for an elementwise f; padded to a power of two, so that
+    networks of many sizes share what is compiled."""
+    shape, n = arrays[0].shape, arrays[0].size
+    length = max(1024, 1 << (n - 1).bit_length())
+    out = f(*(np.pad(np.ravel(x), (0, length - n)) for x in arrays))
+    # the elementwise axis is the last, others may come before it
+    return jax.tree.map(lambda x: np.asarray(x)[..., :n].reshape(*x.shape[:-1], *shape), out)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _elementwise(act, Z, *slope):
-    if act == activations.softmax:
-        return act.fn(Z), None, None
+def _elementwise(act, slope, Z):
     A, slope_Z = _with_derivative(act, Z, slope)
     return A, slope_Z, _with_derivative(act, A, slope)[1]
 
@@ -164,10 +189,13 @@ def chain(record: Record, dA):
 # --- backward -------------------------------------------------------------------------------------
 
 
-def leaves(tape: Tape, number: int, dA, dZ, noise: Any = None) -> Leaves:
-    """Return the gradient of layer `number`: `{"W2": dW, "b2": db, "slope2": dslope}`."""
+def leaves(tape: Tape, number: int, dA, dZ, noise: Any = None, rows: slice = ALL) -> Leaves:
+    """Return the gradient of layer `number`: `{"W2": dW, "b2": db, "slope2": dslope}`.
+
+    rows: those of dW to compute.
+    """
     record, noise = tape.records[number - 1], noise or Quiet()
-    A, b, slope = record.A_prev, record.layer.b, record.layer.slope
+    A, b, slope = record.A_prev[:, rows], record.layer.b, record.layer.slope
     found = {f"W{number}": noise.on_sum(A.T @ dZ, A, dZ) / tape.divisor}
     if b is not None:
         ones = np.ones((len(dZ), 1))
@@ -181,16 +209,23 @@ def leaves(tape: Tape, number: int, dA, dZ, noise: Any = None) -> Leaves:
 
 def backward(tape: Tape, noise: Any = None) -> Leaves:
     """Return gradient and steps by name; steps dA, dZ are each sample's own."""
-    noise = noise or Quiet()
-    dA, dZ, found = tape.dA, tape.dZ, {}
+    found = forward_steps(tape)
+    for number, dA, dZ in walk(tape, noise):
+        found[f"dA{number}"] = dA
+        if number:
+            found |= {f"dZ{number}": dZ, **leaves(tape, number, dA, dZ, noise)}
+    return found
+
+
+def walk(tape: Tape, noise: Any = None) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield `l, dA[l], dZ[l]` from the output to layer 1, and `0, dA[0], None`."""
+    noise, dA, dZ = noise or Quiet(), tape.dA, tape.dZ
     for number in range(len(tape.records), 0, -1):
-        record = tape.records[number - 1]
-        found |= {f"dA{number}": dA, f"dZ{number}": dZ}
-        found |= leaves(tape, number, dA, dZ, noise)
-        dA = noise.on(dZ @ record.layer.W.T, _term_size(dZ, record.layer.W.T))
-        if number > 1:
-            dZ = dA * tape.records[number - 2].slope_Z
-    return found | {"dA0": dA} | forward_steps(tape)
+        yield number, dA, dZ
+        W = tape.records[number - 1].layer.W
+        dA = noise.on(dZ @ W.T, _term_size(dZ, W.T))
+        dZ = None if number == 1 else dA * tape.records[number - 2].slope_Z
+    yield 0, dA, dZ
 
 
 def forward_steps(tape: Tape) -> Leaves:
@@ -207,10 +242,10 @@ def forward_steps(tape: Tape) -> Leaves:
 class Rounding(NamedTuple):
     """The effect of a relative error of 1 in every intermediate, by first order.
 
-    relative: by name, relative to the largest entry; Z: absolute, for each entry of each Z.
+    growth: by name, of the entry it changes most; Z: of each entry of each Z.
     """
 
-    relative: dict[str, float]
+    growth: dict[str, float]
     Z: list[np.ndarray]
 
 
@@ -219,18 +254,33 @@ def rounding(J: Objective, layers: Sequence[Layer], X, Y, tape: Tape, draws: int
 
     Monte-Carlo arithmetic (Parker 1997, "Monte Carlo arithmetic"), the largest of some draws.
     """
-    rng, exact = np.random.default_rng(0), backward(tape) | {"J": np.asarray(tape.value)}
-    largest = dict.fromkeys(exact, 0.0)
+    rng, largest = np.random.default_rng(0), collections.defaultdict(float)
     drift = [np.zeros_like(record.Z) for record in tape.records]
     for noise in (Noise(rng) for _ in range(draws)):
         noisy = forward(J, layers, X, Y, noise)
-        values = backward(noisy, noise) | {"J": np.asarray(noisy.value)}
-        for name, value in values.items():
-            error = relative_difference(value, exact[name]) / noise.size
-            largest[name] = max(largest[name], error if np.isfinite(error) else 0.0)
+        for name, value, exact in _side_by_side(noisy, tape, noise):
+            off = gap(value, exact) / noise.size
+            largest[name] = max(largest[name], off if np.isfinite(off) else 0.0)
         for worst, record, other in zip(drift, tape.records, noisy.records, strict=True):
             np.maximum(worst, np.abs(other.Z - record.Z) / noise.size, out=worst)
-    return Rounding(largest, drift)
+    return Rounding(dict(largest), drift)
+
+
+def _side_by_side(noisy: Tape, tape: Tape, noise: Noise):
+    """Yield name, noisy and exact numbers of everything, some rows of a weight at a time."""
+    yield "J", np.asarray(noisy.value), np.asarray(tape.value)
+    exact = forward_steps(tape)
+    yield from ((name, array, exact[name]) for name, array in forward_steps(noisy).items())
+    for (number, *steps), (_, *exact) in zip(walk(noisy, noise), walk(tape), strict=True):
+        yield f"dA{number}", steps[0], exact[0]
+        if number == 0:
+            return
+        yield f"dZ{number}", steps[1], exact[1]
+        d_in, d_out = tape.records[number - 1].layer.W.shape
+        for rows in (slice(i, i + PIECE // d_out + 1) for i in range(0, d_in, PIECE // d_out + 1)):
+            right = leaves(tape, number, *exact, rows=rows)
+            found = leaves(noisy, number, *steps, noise, rows)
+            yield from ((name, found[name], right[name]) for name in right)
 
 
 def conventions(J: Objective, tape: Tape, drift: Sequence[np.ndarray], eps: float) -> list[Tape]:
