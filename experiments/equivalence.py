@@ -2,10 +2,11 @@
 
 Relative, for every weight, bias and slope of every layer by itself: max|hand - jax| / max|jax|.
 Where float32 cannot decide (no entry above 1e-30, or J overflows) the comparison is made in
-float64, and counted.
+float64, and counted. A network that overflows in float64 too decides nothing, and is counted apart.
 """
 
 import dataclasses
+import math
 
 from experiments import common
 
@@ -37,37 +38,44 @@ def main(config: Config) -> bool:
     """Return whether a difference is beyond its limit."""
     import jax
 
+    common.check_integers(config, "depths", "width")
+    chosen, rows = cells(config), []
+    with common.Results("equivalence", config) as results:
+        with common.progress("networks") as report:
+            for done, cell in enumerate(chosen, start=1):
+                rows.extend(compare(*cell, width=config.width, seed=config.seed))
+                if done % 16 == 0:
+                    results.csv(rows)
+                    jax.clear_caches()  # hundreds of compiled networks exhaust the memory maps
+                report(done, len(chosen))
+        results.csv(rows)
+        common.table("Hand against jax.grad: the worst leaf for each activation", worst(rows))
+        decided = [row for row in rows if row["decided_in"] != "neither"]
+        beyond = [row for row in decided if not row["difference"] <= LIMITS[row["dtype"]]]
+        undecided = {(r["activation"], r["depth"]) for r in rows if r["decided_in"] == "neither"}
+        print(
+            f"\n{len(chosen)} networks, {len(rows)} leaves of layers compared; limits: "
+            + ", ".join(f"{dtype} {limit:g}" for dtype, limit in LIMITS.items())
+            + f"; beyond them: {len(beyond)}."
+        )
+        for activation, depth in sorted(undecided):
+            print(f"Overflows in float64 too, and decides nothing: {activation}, depth {depth}.")
+    return bool(beyond)
+
+
+def cells(config: Config) -> list[tuple]:
+    """Activation, loss, output and depth of every network."""
     from jaxmlp import activations
 
     names = [name for name in activations.names() if name not in ("softmax", "swish")]
-    cells = [
+    found = [
         (name, *loss, depth)
         for i, name in enumerate(names)
         for j, loss in enumerate(LOSSES)
         for k, depth in enumerate(config.depths)
         if config.full or (j, k) in _some(i, len(config.depths))
     ]
-    if config.smoke:
-        cells = cells[:: len(cells) // 6]
-    rows = []
-    with common.progress("networks") as report:
-        for done, cell in enumerate(cells, start=1):
-            rows.extend(compare(*cell, width=config.width, seed=config.seed))
-            if done % 16 == 0:
-                jax.clear_caches()  # hundreds of compiled networks exhaust the memory maps
-            report(done, len(cells))
-
-    common.table("Hand against jax.grad: the worst leaf for each activation", worst(rows))
-    beyond = [row for row in rows if not row["difference"] <= LIMITS[row["dtype"]]]
-    print(
-        f"\n{len(cells)} networks, {len(rows)} leaves of layers compared; limits: "
-        + ", ".join(f"{dtype} {limit:g}" for dtype, limit in LIMITS.items())
-        + f"; beyond them: {len(beyond)}."
-    )
-    results = common.Results("equivalence", config)
-    results.csv(rows)
-    results.close()
-    return bool(beyond)
+    return found[:: len(found) // 6] if config.smoke else found
 
 
 def _some(i: int, num_depths: int) -> set[tuple[int, int]]:
@@ -89,9 +97,11 @@ def compare(activation: str, loss: str, output: str, depth: int, width: int, see
     rows = []
     for dtype, leaves in differences.items():
         for leaf, (difference, size) in leaves.items():
-            decided = dtype if size > SMALLEST else "float64"
-            if decided != dtype:
-                difference = differences[decided][leaf][0]
+            decided, in_double = dtype, differences["float64"][leaf]
+            if not size > SMALLEST:
+                decided, difference = "float64", in_double[0]
+            if math.isnan(in_double[1]):
+                decided, difference = "neither", math.nan
             rows.append(
                 {
                     "activation": activation, "loss": loss, "output": output, "depth": depth,
@@ -105,7 +115,7 @@ def compare(activation: str, loss: str, output: str, depth: int, width: int, see
 def _leaves(activation, loss, output, depth, width, seed) -> dict[str, tuple[float, float]]:
     """`{"W1": (relative difference, largest entry of jax.grad), ...}`.
 
-    The size is 0, undecided, where J itself overflows in this precision.
+    The size is NaN, undecided, where J itself overflows in this precision.
     """
     import jax
     import numpy as np
@@ -126,7 +136,7 @@ def _leaves(activation, loss, output, depth, width, seed) -> dict[str, tuple[flo
     for leaf, reference in auto.items():
         size = float(np.abs(reference).max())
         difference = float(jaxmlp.relative_difference(hand[leaf], reference))
-        leaves[leaf] = (difference, 0.0 if overflow else size)
+        leaves[leaf] = (difference, math.nan if overflow else size)
     return leaves
 
 
@@ -137,10 +147,17 @@ def worst(rows: list[dict]) -> list[dict]:
         own = [row for row in rows if row["activation"] == activation]
         line = {"activation": activation}
         for dtype in LIMITS:
-            top = max((row for row in own if row["dtype"] == dtype), key=lambda r: r["difference"])
-            line[dtype] = f"{top['difference']:.1e}"
-            line[f"{dtype} at"] = f"{top['leaf']}, depth {top['depth']}, {top['loss']}"
-        line["decided in float64"] = sum(r["dtype"] != r["decided_in"] for r in own)
+            found = [r for r in own if r["dtype"] == dtype and r["decided_in"] != "neither"]
+            # NaN, in one of the two gradients alone, is worse than any number
+            top = max(
+                found, key=lambda r: (math.isnan(r["difference"]), r["difference"]), default=None
+            )
+            line[dtype] = f"{top['difference']:.1e}" if top else "overflows"
+            line[f"{dtype} at"] = (
+                f"{top['leaf']}, depth {top['depth']}, {top['loss']}" if top else ""
+            )
+        in_double = [r for r in own if (r["dtype"], r["decided_in"]) == ("float32", "float64")]
+        line["decided in float64"] = len(in_double)
         table.append(line)
     return table
 

@@ -9,7 +9,6 @@ exit status is 0 when every file has its answer, right or wrong.
 
 import concurrent.futures
 import contextlib
-import csv
 import dataclasses
 import functools
 import os
@@ -47,22 +46,19 @@ class Verdict(NamedTuple):
 
 
 def main(config: Config) -> None:
-    from jaxmlp import checks
-
-    checks.positive_number("limit", config.limit)
+    common.check_positive(config, "limit")
     files = config.files or (TEMPLATE,)
-    alone = len(files) == 1 and not config.csv
+    if config.csv:
+        # standard output is the CSV
+        with contextlib.redirect_stdout(sys.stderr), common.Results("student", config) as results:
+            lines = [verdict.line for verdict in examine(files, config.seed, config.limit)]
+            results.csv(lines)
+        common.write_csv(sys.stdout, lines)
+        return
+    alone = len(files) == 1
     verdicts = examine(files, config.seed, config.limit, show_prints=alone)
     lines = [verdict.line for verdict in verdicts]
-    if config.csv:
-        writer = csv.DictWriter(sys.stdout, lines[0])
-        writer.writeheader()
-        writer.writerows(lines)
-        results = common.Results("student", config)
-        results.csv(lines)
-        with contextlib.redirect_stdout(sys.stderr):
-            results.close()
-    elif alone:
+    if alone:
         print(f"{files[0]}\n\n{verdicts[0].certificate or lines[0]['diagnosis']}")
     else:
         common.table("Backward passes of the (2, 4, 3) network", lines)
@@ -108,7 +104,7 @@ def problem(seed: int):
 def save_task(path: Path, params, X, Y) -> None:
     import numpy as np
 
-    (W1, b1, _), (W2, b2, _) = params
+    (W1, b1, *_), (W2, b2, *_) = params
     np.savez(path, W1=W1, b1=b1, W2=W2, b2=b2, X=X, Y=Y)
 
 
@@ -141,9 +137,12 @@ def line(file: Path, certificate, crash: str) -> dict[str, Any]:
 # --- the student's own process --------------------------------------------------------------------
 
 CHILD = """
+import signal
 import sys
 import numpy as np
-file, task, out = sys.argv[1:]
+file, task, out, limit = sys.argv[1:]
+if hasattr(signal, "setitimer"):  # for a parent that was stopped itself
+    signal.setitimer(signal.ITIMER_REAL, float(limit) + 1)
 with np.load(task) as given:
     W1, b1, W2, b2, X, Y = (given[name] for name in ("W1", "b1", "W2", "b2", "X", "Y"))
 names = {"__name__": "student", "__file__": file}
@@ -166,7 +165,7 @@ def run(file: Path, out: Path, task: Path, limit: float, show_prints: bool = Fal
     """Run one file; return why there is no answer, or nothing."""
     if not file.is_file():
         return "no such file"
-    command = [sys.executable, "-c", CHILD, str(file), str(task), str(out)]
+    command = [sys.executable, "-c", CHILD, str(file), str(task), str(out), str(limit)]
     with tempfile.TemporaryFile() as said:
         try:
             done = subprocess.run(

@@ -8,6 +8,7 @@ Every gradient is derived by hand, proven equal to `jax.grad`, and measurable at
     value, grads = jaxmlp.value_and_grad(J)(params, X, Y)            backpropagation by hand
     jaxmlp.trace(J)(params, X, Y)                                    every intermediate of it
     params, history = jaxmlp.fit(J, params, X, Y, optimizer=0.1, epochs=100)
+    jaxmlp.fit_many(J, many, X, Y, optimizer=0.1, epochs=100)        networks stacked, each as alone
     jaxmlp.check_grads(candidate, J, params, X, Y)                   is my gradient right?
     jaxmlp.gradient_flow(J)(params, X, Y)                            log10 magnitudes at any depth
     jaxmlp.instruments(J, ("grad", "per_sample_norms"))(params, X, Y)  each sample's own gradient
@@ -32,6 +33,7 @@ from jaxmlp.backprop import LayerTrace, grad, trace, value_and_grad
 from jaxmlp.compare import relative_difference
 from jaxmlp.flow import GradientFlow, gradient_flow
 from jaxmlp.gradcheck import Certificate, Diagnosis, check_grads
+from jaxmlp.layer import Layer
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective
 from jaxmlp.per_sample import (
@@ -46,9 +48,9 @@ from jaxmlp.per_sample import (
     per_sample_norms,
     per_sample_sq_norms,
 )
-from jaxmlp.storage import Layer, as_dict, from_dict, layers, stack, weight_mask
+from jaxmlp.storage import as_dict, from_dict, layers, stack, weight_mask
 from jaxmlp.sweep import SweepTable, depth_sweep
-from jaxmlp.train import History, Metrics, fit, train_step
+from jaxmlp.train import History, Metrics, fit, fit_many, train_step
 
 __version__ = "0.1.0"
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "datasets",
     "depth_sweep",
     "fit",
+    "fit_many",
     "from_dict",
     "grad",
     "gradient_flow",

@@ -1,182 +1,113 @@
-"""Backpropagation by hand: one walk from the last layer to the first, many readouts.
+"""Backpropagation by hand: the gradient is the walk's rule 1, the lecture.
 
-The walk carries `dZ`, each sample's own derivative of its own loss (no 1/m inside). At layer l
-the pair `(A[l-1], dZ[l])` gives every gradient quantity; a readout turns it into one. The steps
-are those of the lecture (E3):
+What travels back is each sample's own derivative of its own loss (no 1/m inside). At layer l the
+pair `(A[l-1], dZ[l])` gives every gradient quantity; a readout turns it into one. The steps are
+those of the lecture (E3):
 
     dZ[L] = A[L] - Y                          where loss and output activation collapse
     dW[l] = A[l-1].T @ dZ[l] / m              db[l] = mean over samples of dZ[l]
     dA[l-1] = dZ[l] @ W[l].T                  dZ[l-1] = dA[l-1] * act'(Z[l-1])
 
-Nothing here calls autodiff, so that comparing with `jax.grad` is a proof.
+`layer.backward` holds one of them, `walk` the loop. Nothing here calls autodiff, so that comparing
+with `jax.grad` is a proof.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxmlp import activations, losses
-from jaxmlp.activations import Activation
-from jaxmlp.mlp import Segment, layer_forward, segments
+from jaxmlp import activations, losses, walk
+from jaxmlp import layer as arithmetic
+from jaxmlp.layer import Layer, Pair, Params, Saved, Spec
 from jaxmlp.objective import Objective, check, divisor, loss_inputs, mean_loss, require_objective
-from jaxmlp.storage import Layer, count, is_stacked, slopes
+from jaxmlp.storage import canonical, counts_of, grouped_like, in_container_of, regroup
+from jaxmlp.walk import Rule
+
+# --- the rule and the walk ------------------------------------------------------------------------
 
 
-class Step(NamedTuple):
-    """What the walk knows at one layer; derivatives are each sample's own."""
+def rule(readout: Callable[[Pair, Layer], Any]) -> Rule:
+    """Return the rule that reads `readout(pair, layer)` at every layer on the way back."""
 
-    A_prev: Float[Array, "m d_in"]
-    Z: Any  # as A; None in a stack whose derivative does without
-    A: Float[Array, "m d_out"]
-    dA: Float[Array, "m d_out"]
-    dZ: Float[Array, "m d_out"]
-    dslope: Any  # (m,), PReLU's; None elsewhere
-    layer: Layer
+    def forward(spec: Spec, layer: Layer, carry):
+        passed = arithmetic.forward(spec, layer, *carry)
+        return (passed.A, passed.S), arithmetic.saved(spec, carry[0], passed), None
+
+    def backward(spec: Spec, layer: Layer, saved: Saved, carry):
+        dA, dS, A = carry
+        back = arithmetic.backward(spec, layer, saved, A, dA, dS)
+        return handed_down(spec, back), readout(back.pair, layer)
+
+    return Rule(forward, backward)
 
 
-class Walk(NamedTuple):
-    """What one walk brings home: J, the output, the readings and the saved `A[l-1]`, both grouped
-    like params, and each sample's own dJ/dX."""
+def handed_down(spec: Spec, back: arithmetic.Backward):
+    """Return `(dA, dS, A)` as the layer below takes them."""
+    return back.dA, (None if spec.residual is None else back.dS), back.pair.A
+
+
+class Walked(NamedTuple):
+    """Hold what one walk brings home: J, the output, the readings and what was saved of each run
+    (a layer, or a stack of equal ones), and dX, the derivative of each sample's own loss in x."""
 
     value: Float[Array, ""]
     A_L: Float[Array, "m K"]
-    readings: tuple[Any, ...]
-    inputs: tuple[Any, ...]
+    readings: list
+    saved: list
     dX: Float[Array, "m d_0"]
 
 
-# --- the walk -------------------------------------------------------------------------------------
-
-
-def walk(J: Objective, params, X, Y, readout: Callable[[Step], Any], keep_Z: bool = False) -> Walk:
-    """Go forward, saving; then backward, reading out `(A[l-1], dZ[l])` at every layer.
-
-    Args:
-      readout: `readout(step)` -> any pytree of arrays; in a stack it runs inside a loop.
-      keep_Z: save Z also where the derivative can do without it.
-    """
-    parts = segments(J.mlp, params)
-    saved, A = [], X
-    for part in parts:
-        kept = _forward(part, A, keep_Z)
-        saved.append(kept)
-        A = kept.A
-    Z = saved[-1].Z
-    value = mean_loss(J, Z, A, Y)
-    dA, dZ = output_derivatives(J, Z, A, Y)
-
-    readings = []
-    for part, kept in zip(reversed(parts), reversed(saved), strict=True):
-        dA, reading = _backward(part, kept, dA, readout, dZ)
-        readings.append(reading)
-        dZ = None  # given at the output only
-    inputs = [kept.A_prev for kept in saved]
-    return Walk(
-        value, A, _by_entry(params, parts, readings[::-1]), _by_entry(params, parts, inputs), dA
-    )
+def walked(
+    J: Objective,
+    params: Params,
+    X: Float[Array, "m d_0"],
+    Y: Array,
+    readout: Callable,
+    *,
+    recompute: bool = False,
+) -> Walked:
+    """Walk forwards and back through canonical params, reading every layer; unchecked."""
+    one, runs = rule(readout), J.mlp.runs
+    (A, Z), saved, _ = walk.forward(one, runs, params, (X, None), recompute=recompute)
+    top = (*output_derivatives(J, Z, A, Y), A)
+    (dX, _, _), readings = walk.backward(one, runs, params, saved, top, recompute=recompute)
+    return Walked(mean_loss(J, Z, A, Y), A, readings, saved, dX)
 
 
 def output_derivatives(J: Objective, Z, A, Y):
-    """Return dA[L], and dZ[L] where it is not `dA * act'(Z)`: collapsed, or behind a softmax."""
+    """Return `(dA[L], None)`, or `(None, dZ[L])` where one formula gives dZ.
+
+    That is so where loss and output collapse, which spares 0/0, and behind a softmax, whose
+    Jacobian is not diagonal. The output layer is plain: its stream S is Z.
+    """
     dtype = A.dtype
     Z, A, Y = loss_inputs(J, Z, A, Y)
-    dA = J.loss.dA(A, Y)
-    dZ = None
     if losses.collapses(J.loss, J.mlp.output):
-        dZ = J.loss.dZ(Z, A, Y).astype(dtype)
-    elif J.mlp.output == activations.softmax:
-        dZ = losses.softmax_vjp(A, dA).astype(dtype)
-    return dA.astype(dtype), dZ
-
-
-class _Saved(NamedTuple):
-    """What the way forward keeps of a segment: A_prev and Z (of all layers of a stack), and the
-    segment's output A."""
-
-    A_prev: Array
-    Z: Array | None
-    A: Array
-
-
-def _forward(part: Segment, A, keep_Z: bool) -> _Saved:
-    if part.count is None:
-        return _Saved(A, *layer_forward(part.activation, part.layer, A))
-    keep_Z = keep_Z or activations.reads_Z(part.activation) or part.layer.slope is not None
-
-    def body(A_prev, layer):
-        Z, A = layer_forward(part.activation, layer, A_prev)
-        return A, (A_prev, Z if keep_Z else None)
-
-    A, (A_prev, Z) = jax.lax.scan(body, A, part.layer)
-    return _Saved(A_prev, Z, A)
-
-
-def _backward(part: Segment, kept, dA, readout, dZ=None):
-    """Return dA of the layer below and the reading; for a stack one reading with a leading n."""
-    A_prev, Z, A = kept
-    if part.count is None:
-        step = _step(part.activation, part.layer, A_prev, Z, A, dA, dZ)
-        return step.dZ @ part.layer.W.T, readout(step)
-
-    def body(carry, kept):
-        dA, A = carry
-        layer, A_prev, Z = kept
-        step = _step(part.activation, layer, A_prev, Z, A, dA)
-        return (step.dZ @ layer.W.T, A_prev), readout(step)
-
-    (dA, _), readings = jax.lax.scan(body, (dA, A), (part.layer, A_prev, Z), reverse=True)
-    return dA, readings
-
-
-def _step(act: Activation, layer: Layer, A_prev, Z, A, dA, dZ=None) -> Step:
-    """Complete the Step of one layer: dZ = dA * act'(Z), and PReLU's dA . min(Z, 0)."""
-    slope = slopes(layer)
-    if dZ is None:
-        assert act.derivative is not None  # check_hand has refused it
-        dZ = dA * act.derivative(Z, A, *slope)
-    dslope = jnp.sum(dA * jnp.minimum(Z, 0), axis=1) if slope else None
-    return Step(A_prev, Z, A, dA, dZ, dslope, layer)
-
-
-def _by_entry(params, parts: list[Segment], readings: list) -> tuple:
-    """Group the readings of the segments like params: one for each of its entries."""
-    entries: list[list] = [[] for _ in params]
-    for part, reading in zip(parts, readings, strict=True):
-        lone = is_stacked(params[part.entry]) and part.count is None
-        entries[part.entry].append(jax.tree.map(lambda x: x[None], reading) if lone else reading)
-    return tuple(group[0] if len(group) == 1 else _joined(group) for group in entries)
-
-
-def _joined(group: list):
-    """One reading of the runs of a stacked entry."""
-    if len({str(jax.tree.map(lambda x: x.shape[1:], reading)) for reading in group}) > 1:
-        raise ValueError(
-            "a readout must return equal shapes for all layers of a stacked run, got "
-            + " and ".join(str(jax.tree.map(lambda x: x.shape[1:], r)) for r in group)
-        )
-    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *group)
+        return None, J.loss.dZ(Z, A, Y).astype(dtype)
+    dA = J.loss.dA(A, Y)
+    if J.mlp.output == activations.softmax:
+        return None, activations.softmax_vjp(A, dA).astype(dtype)
+    return dA.astype(dtype), None
 
 
 # --- the gradient ---------------------------------------------------------------------------------
 
 
-def gradient(step: Step, divisor: int) -> Layer:
+def gradient(pair: Pair, divisor: int) -> Layer:
     """Read the layer's gradient of the mean loss: `dW = A.T @ dZ / m`, `db = mean(dZ)`."""
-    total = summed(step.A_prev, step.dZ, step.dslope, step.layer)
-    return jax.tree.map(lambda x: (x / divisor).astype(step.dZ.dtype), total)
+    return jax.tree.map(lambda total: (total / divisor).astype(pair.dZ.dtype), summed(*pair))
 
 
-def summed(A_prev, dZ, dslope, layer: Layer) -> Layer:
+def summed(A: Float[Array, "m d_in"], dZ: Float[Array, "m d_out"], direct: Mapping) -> Layer:
     """Sum the samples' own gradients of one layer, half precision in float32."""
-    total = jnp.promote_types(dZ.dtype, jnp.float32)
-    dW = jnp.matmul(A_prev.T, dZ, preferred_element_type=total)
-    db = None if layer.b is None else jnp.sum(dZ, axis=0, dtype=total)
-    ds = None if layer.slope is None else jnp.sum(dslope, dtype=total)
-    return Layer(dW, db, ds)
+    wide = jnp.promote_types(dZ.dtype, jnp.float32)
+    dW = jnp.matmul(A.T, dZ, preferred_element_type=wide)
+    return Layer(dW, **{name: jnp.sum(each, axis=0, dtype=wide) for name, each in direct.items()})
 
 
 def grad(J: Objective, argnums: int | tuple[int, ...] = 0) -> Callable:
@@ -200,7 +131,7 @@ def grad(J: Objective, argnums: int | tuple[int, ...] = 0) -> Callable:
     """
     both = value_and_grad(J, argnums)
 
-    def hand_grad(params, X, Y):
+    def hand_grad(params: Params, X: ArrayLike, Y: ArrayLike):
         return both(params, X, Y)[1]
 
     return hand_grad
@@ -218,7 +149,7 @@ def value_and_grad(J: Objective, argnums: int | tuple[int, ...] = 0) -> Callable
     if argnums not in (0, 1, (0, 1), (1, 0), (0,), (1,)) or isinstance(argnums, bool | float):
         raise ValueError(f"argnums must be 0 (params), 1 (X) or (0, 1), got {argnums!r}")
 
-    def hand_value_and_grad(params, X, Y):
+    def hand_value_and_grad(params: Params, X: ArrayLike, Y: ArrayLike):
         return _value_and_grad(J, argnums, *check(J, params, X, Y))
 
     return hand_value_and_grad
@@ -232,37 +163,36 @@ def _value_and_grad(J: Objective, argnums, params, X, Y):
     return value, (grads, dX)[argnums]
 
 
-def value_and_gradient(J: Objective, params, X, Y):
+def value_and_gradient(J: Objective, params: Params, X: Float[Array, "m d_0"], Y: Array):
     """Return `(J, A[L], dJ/dparams, dJ/dX)` of one walk; unchecked, for use inside jit."""
-    m = divisor(J, X.shape[0])
-    seen = walk(J, params, X, Y, functools.partial(gradient, divisor=m))
-    return seen.value, seen.A_L, like(params, seen.readings), seen.dX / m
-
-
-def like(params, readings: tuple):
-    """Return the readings in the container that params came in."""
-    return jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(readings))
+    m, runs = divisor(J, X.shape[0]), J.mlp.runs
+    home = walked(J, canonical(runs, params), X, Y, lambda pair, _: gradient(pair, m))
+    grads = in_container_of(params, grouped_like(params, runs, home.readings))
+    return home.value, home.A_L, grads, home.dX / m
 
 
 def check_hand(J: Any) -> None:
-    """Refuse what is no Objective, and activations without a hand-written derivative."""
+    """Refuse what is no Objective, and activations without a derivative or with a wrong one."""
     require_objective(J)
-    for act in J.mlp.activations:
+    for act in dict.fromkeys(J.mlp.activations):
         if act.derivative is None and act != activations.softmax:
             raise ValueError(
                 f"activation {act.name!r} has no derivative: the hand-written pass needs "
                 "Activation(name, fn, derivative) with derivative(Z, A) -> dA/dZ"
             )
+        activations.check_derivative(act)
 
 
 # --- every intermediate ---------------------------------------------------------------------------
 
 
 class LayerTrace(NamedTuple):
-    """Hold every intermediate of one layer (E2, E3); derivatives are of the mean loss.
+    """Hold every intermediate of one layer (E2, E3).
 
-    A_prev `(m, d_in)`; Z, A, dA, dZ `(m, d_out)`; dW `(d_in, d_out)`; db `(d_out,)` or None;
-    dslope `()` or None.
+    dA, dU, dS, dZ `(m, d_out)` are each sample's own derivative of its own loss (no 1/m), dW
+    `(d_in, d_out)`, db `(d_out,)`, dslope and dalpha `()` those of the mean loss, None where the
+    layer has no such parameter. A_prev `(m, d_in)`; Z, S, U, A `(m, d_out)`: S is Z after the
+    residual sum (Z itself without one), U is S after the norm (S itself without one).
     """
 
     A_prev: Array
@@ -273,6 +203,11 @@ class LayerTrace(NamedTuple):
     dW: Array
     db: Array | None
     dslope: Array | None = None
+    dalpha: Array | None = None
+    S: Array | None = None
+    U: Array | None = None
+    dU: Array | None = None
+    dS: Array | None = None
 
 
 def trace(J: Objective) -> Callable:
@@ -280,7 +215,8 @@ def trace(J: Objective) -> Callable:
 
     Returns:
       `f(params, X, Y)` -> list of L `LayerTrace`, whatever the storage. At the output `dA` is
-      dJ/dA, also where `dZ` came from the collapsed form: `-Y/A/m` for the cross-entropy.
+      the loss's own derivative, also where `dZ` came from the collapsed form: `-Y/A` for the
+      cross-entropy, with `dZ = A - Y`.
 
     Example:
       >>> import jaxmlp
@@ -291,27 +227,38 @@ def trace(J: Objective) -> Callable:
     """
     check_hand(J)
 
-    def hand_trace(params, X, Y):
-        entries = _trace(J, *check(J, params, X, Y))
-        return each_layer(params, entries)
+    def hand_trace(params: Params, X: ArrayLike, Y: ArrayLike) -> list[LayerTrace]:
+        params, X, Y = check(J, params, X, Y)
+        entries = _trace(J, params, X, Y)
+        return list(regroup(entries, counts_of(params), (None,) * J.mlp.num_layers))
 
     return hand_trace
 
 
-def each_layer(params, entries: tuple) -> list:
-    """Split what is grouped like params into one for each of the layers 1..L."""
-    return [
-        entry if not is_stacked(layer) else jax.tree.map(lambda x: x[i], entry)  # noqa: B023
-        for layer, entry in zip(params, entries, strict=True)
-        for i in range(count(layer))
-    ]
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _trace(J: Objective, params, X, Y):
-    m = divisor(J, X.shape[0])
+    m, runs = divisor(J, X.shape[0]), J.mlp.runs
 
-    def everything(step: Step) -> LayerTrace:
-        return LayerTrace(step.A_prev, step.Z, step.A, step.dA / m, step.dZ / m, *gradient(step, m))
+    def forward(spec: Spec, layer: Layer, carry):
+        passed = arithmetic.forward(spec, layer, *carry)
+        return (passed.A, passed.S), arithmetic.saved(spec, carry[0], passed), passed
 
-    return walk(J, params, X, Y, everything, keep_Z=True).readings
+    def backward(spec: Spec, layer: Layer, saved: Saved, carry):
+        dA, dS, A = carry
+        back = arithmetic.backward(spec, layer, saved, A, dA, dS)
+        return handed_down(spec, back), (saved.A_prev, dA, back, gradient(back.pair, m))
+
+    both, own = Rule(forward, backward), canonical(runs, params)
+    (A, Z), saved, passed = walk.forward(both, runs, own, (X, None))
+    top = (*output_derivatives(J, Z, A, Y), A)
+    _, returned = walk.backward(both, runs, own, saved, top)
+    _, A, Y = loss_inputs(J, Z, A, Y)
+    returned[-1] = (returned[-1][0], J.loss.dA(A, Y).astype(X.dtype), *returned[-1][2:])
+    entries = [
+        LayerTrace(
+            *(A_prev, f.Z, f.A, dA, back.pair.dZ, g.W, g.b, g.slope, g.alpha),
+            *(f.S, f.U, back.dU, back.dS),
+        )
+        for f, (A_prev, dA, back, g) in zip(passed, returned, strict=True)
+    ]
+    return grouped_like(params, runs, entries)

@@ -4,7 +4,7 @@ import difflib
 import math
 import numbers
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -18,9 +18,16 @@ def is_concrete(*trees: Any) -> bool:
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    known = sorted(known)
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], meant: Mapping[str, str] = {}
+) -> ValueError:
+    """Suggest the nearest name; `meant` says what a name used elsewhere is called here.
+
+    The first word decides if it is a name itself: `he_normal` of `jax.nn.initializers` is he.
+    """
+    known, first_word = sorted(known), name.lower().split("_")[0]
     close = difflib.get_close_matches(name.lower(), known, n=1)
+    close = [word for word in (meant.get(first_word, first_word),) if word in known] or close
     hint = f"did you mean {close[0]!r}? " if close else ""
     return ValueError(f"unknown {kind} {name!r}; {hint}known: {', '.join(known)}")
 
@@ -39,12 +46,30 @@ def integer(name: str, value: Any, *, at_least: int) -> int:
 
 
 def positive_number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real | np.ndarray | jax.Array):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    number = float(value)
+    number = _real(name, value)
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be finite and above 0, got {number}")
     return number
+
+
+def not_negative_number(name: str, value: Any) -> float:
+    number = _real(name, value)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} must be finite and at least 0, got {number}")
+    return number
+
+
+def finite_number(name: str, value: Any) -> float:
+    number = _real(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {number}")
+    return number
+
+
+def _real(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real | np.ndarray | jax.Array):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    return float(value)
 
 
 def seed(value: Any) -> int:
@@ -55,14 +80,19 @@ def seed(value: Any) -> int:
     return number
 
 
+_LEGACY = {2: "threefry2x32", 4: "rbg"}  # by the length of a legacy key
+
+
 def prng_key(key: Any) -> jax.Array:
-    """A single PRNG key, typed or legacy; anything else is told how to make one."""
+    """A single PRNG key of any implementation, typed or legacy; anything else is refused."""
     is_array = isinstance(key, jax.Array | np.ndarray)
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if isinstance(key, jax.Array) and typed and key.ndim == 0:
-        return key
-    if is_array and not typed and key.dtype == np.uint32 and key.ndim == 1:
-        return jax.random.wrap_key_data(jnp.asarray(key))
+    if is_array and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
+        return jnp.asarray(key)
+    if is_array and key.dtype == np.uint32 and key.ndim == 1 and len(key) in _LEGACY:
+        try:
+            return jax.random.wrap_key_data(jnp.asarray(key))
+        except TypeError:  # not of JAX's default implementation
+            return jax.random.wrap_key_data(jnp.asarray(key), impl=_LEGACY[len(key)])
     given = f"an array of {key.dtype}{list(key.shape)}" if is_array else repr(key)
     raise TypeError(f"key must be one PRNG key such as jax.random.key(0), got {given}")
 
@@ -77,3 +107,14 @@ def finite(name: str, values: np.ndarray) -> None:
             f"{name} must be finite, but {int(bad.sum())} of its {bad.size} entries are not; "
             f"the first is {values[index]} at index {place}"
         )
+
+
+def csv_cell(value: Any) -> Any:
+    """A value for a CSV file: text that a spreadsheet would run as a formula gets an apostrophe."""
+    if not (isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

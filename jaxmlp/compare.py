@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxmlp.layer import Layer
 from jaxmlp.numerics import power_of_two_scale
-from jaxmlp.storage import Layer, is_stacked
 
 
 @overload
@@ -42,7 +42,7 @@ def relative_difference(candidate, reference):
 
 
 def _of_layer(candidate: Layer, reference: Layer) -> Array:
-    lead = int(is_stacked(reference))
+    lead = reference.W.ndim - 2
     ratios = jax.tree.map(lambda c, r: _ratio(c, r, lead), candidate, reference)
     return jnp.atleast_1d(jnp.max(jnp.stack(jax.tree.leaves(ratios)), axis=0))
 

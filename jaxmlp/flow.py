@@ -1,31 +1,42 @@
-"""Gradient flow at any depth: the walk with an exponent, so that no magnitude underflows.
+"""Gradient flow at any depth: the walk's rule 2, magnitudes.
 
-The walk of backprop.py again, but `dZ = D 2^e` with a mantissa D near 1 and an integer e: at each
-layer D is rescaled by the power of two of the norm it had one layer above. Multiplying by a power
-of two is exact, so the mantissas are those of the plain walk wherever that one stays in range.
-Layers whose activation is homogeneous (linear, ReLU, leaky ReLU, PReLU) carry an exponent on the
-way forward too, `A = M 2^e`, with the bias aligned to it: act(2^e z) = 2^e act(z).
+The steps are those of the lecture, on arrays `mantissa 2^exponent` (`scaled`), forwards and back:
+at each layer the mantissas are brought near 1 by the power of two of the norm one step before and
+of this layer's weights. What is exactly zero says why.
 """
 
+import dataclasses
 import enum
 import functools
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int8
 
-from jaxmlp import activations, losses, numerics
+from jaxmlp import activations, targets, walk
+from jaxmlp import layer as arithmetic
 from jaxmlp.activations import Activation
-from jaxmlp.backprop import check_hand, output_derivatives
-from jaxmlp.mlp import Segment, segments
-from jaxmlp.numerics import LOG10_2, power_of_two, split_norm
+from jaxmlp.backprop import check_hand, handed_down, output_derivatives
+from jaxmlp.layer import Layer, Params, Saved, Spec
+from jaxmlp.numerics import exponent, split_norm, split_norms
 from jaxmlp.objective import Objective, check, divisor
-from jaxmlp.storage import Layer, slopes
+from jaxmlp.scaled import (
+    VERY_SMALL,
+    Scaled,
+    activated,
+    at,
+    leaves_range,
+    log10,
+    scaled,
+    times_power,
+    top_of,
+)
+from jaxmlp.storage import canonical
+from jaxmlp.walk import Rule
 
 
 class FlowStatus(enum.IntEnum):
@@ -33,13 +44,20 @@ class FlowStatus(enum.IntEnum):
 
     OK = 0
     GATES_CLOSED = 1
-    """act' is 0 for every unit and sample of this layer or one above: dZ is exactly zero"""
+    """act' is 0 for every unit and sample of this layer or one above: dZ is exactly zero; or of the
+    layer below, whose output is: dW is"""
     LOSS_GRADIENT_ZERO = 2
     """the loss's own derivative is exactly zero for every sample"""
     FORWARD_BELOW_RANGE = 3
-    """the layer's input A[l-1] is zero throughout in this precision: dW is exactly zero"""
+    """the layer's input A[l-1], or its own output, is zero throughout in this precision"""
     NOT_FINITE = 4
     """NaN or infinity on the way forward or back"""
+    FORWARD_ABOVE_RANGE = 5
+    """a layer's samples do not fit one exponent: every layer says so, and all magnitudes are NaN"""
+    RESIDUAL_GATE_ZERO = 6
+    """alpha is 0: dZ is exactly zero, and the stream's derivative dS is not"""
+    WEIGHTS_ZERO = 7
+    """the weights of a layer above are all 0: dZ is exactly zero"""
 
 
 class GradientFlow(NamedTuple):
@@ -48,10 +66,12 @@ class GradientFlow(NamedTuple):
     log10_delta: rms over the samples of the norm of each sample's own `dZ[l]`.
     log10_grad_W, log10_grad_b: Frobenius norm of the gradient of the mean loss; NaN without bias.
     log10_activation: rms over the samples of the norm of `A[l]`.
-    correlation: mean cosine between `Z[l]` of the pairs of samples; NaN for one sample.
+    correlation: mean cosine between `S[l]` (Z[l] in a plain network) of the pairs of samples; NaN
+    for fewer than two samples that are not zero. These three are NaN without statistics.
     saturated: share of (sample, unit) with |act'| at most 1% of its largest; NaN for softmax.
     dead: share of units with act' = 0 on all samples; NaN for softmax.
     status: a `FlowStatus` for each layer.
+    log10_stream: as log10_delta, of `dS[l]`; the same where the layer has no residual.
     """
 
     log10_delta: Float[Array, " L"]
@@ -62,51 +82,53 @@ class GradientFlow(NamedTuple):
     saturated: Float[Array, " L"]
     dead: Float[Array, " L"]
     status: Int8[Array, " L"]
+    log10_stream: Float[Array, " L"]
 
 
-class Scaled(NamedTuple):
-    """An array of value `mantissa 2^exponent`, on its way through the layers.
+class ForwardReading(NamedTuple):
+    """Hold what is measured of a layer on the way forward: |A| is `r 2^k`."""
 
-    r, size: where the norm was last taken it was `r 2^size`, that of the mantissa; the next layer
-      rescales by 2^-size.
-    cause: why the array is zero throughout, a FlowStatus; OK where it is not.
-    """
-
-    mantissa: Array
-    exponent: Array
     r: Array
-    size: Array
+    k: Array
+    statistics: Array  # correlation, saturated, dead
+    above_range: Array
+
+
+class BackwardReading(NamedTuple):
+    """Hold what is measured of a layer on the way back: the norms of dS, dW, db are `r 2^k`."""
+
+    r: Array
+    k: Array
+    alpha: Array
     cause: Array
+
+
+class Sized(NamedTuple):
+    """A layer with the powers of two of its largest weight and bias, or a stack of such."""
+
+    layer: Layer
+    W_top: Array
+    b_top: Array
+    W_is_zero: Array
+
+    def near_one(self) -> Layer:
+        """Return the layer with W brought near 1; in a loop it rides on the copy of W's slice."""
+        return self.layer._replace(W=times_power(self.layer.W, -self.W_top))
 
 
 class Kept(NamedTuple):
-    """What the way forward keeps of a layer; Z, where the derivative reads it, has the exponent of
-    the layer's output, which no derivative depends on."""
+    """What the way forward keeps of a layer; r has the exponent -r_exponent."""
 
     A_prev: Scaled
-    Z: Any
-
-
-class Forward(NamedTuple):
-    """What is measured of a layer on the way forward."""
-
-    log10_activation: Array
-    correlation: Array
-    saturated: Array
-    dead: Array
-
-
-class Backward(NamedTuple):
-    """What is measured of a layer on the way back."""
-
-    log10_delta: Array
-    log10_grad_W: Array
-    log10_grad_b: Array
-    cause: Array
+    U: Array | None
+    r: Array | None
+    r_exponent: Array | None
 
 
 def gradient_flow(J: Objective, *, statistics: bool = True, recompute: bool = False) -> Callable:
     """Return the function that measures the gradient flow of J's network by hand, at any depth.
+
+    Half-precision parameters are measured in float32.
 
     Args:
       J: the objective.
@@ -127,7 +149,7 @@ def gradient_flow(J: Objective, *, statistics: bool = True, recompute: bool = Fa
     """
     check_hand(J)
 
-    def flow(params, X, Y):
+    def flow(params: Params, X: ArrayLike, Y: ArrayLike) -> GradientFlow:
         return _gradient_flow(J, statistics, recompute, *check(J, params, X, Y))
 
     return flow
@@ -135,292 +157,220 @@ def gradient_flow(J: Objective, *, statistics: bool = True, recompute: bool = Fa
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _gradient_flow(J: Objective, statistics: bool, recompute: bool, params, X, Y) -> GradientFlow:
-    parts = _merged(segments(J.mlp, params))
-    forward = functools.partial(
-        _forward_in_pieces if recompute else forward_segment, statistics=statistics
+    # Neighbours of equal shape become a stack: a loop compiles as fast as one layer
+    runs = dataclasses.replace(J.mlp, stack_from=1).runs
+    params = [sized(_wide(layer)) for layer in canonical(runs, params)]
+    one = rule(divisor(J, len(X)), statistics)
+    (A, S), saved, ahead = walk.forward(
+        one, runs, params, (scaled_input(_wide(X)), None), recompute=recompute
     )
-    backward = functools.partial(
-        _backward_in_pieces if recompute else _backward, divisor=divisor(J, X.shape[0])
-    )
-    A, kept, seen = scaled_input(X), [], []
-    for part in parts:
-        A, k, reading = forward(part, A)
-        kept.append(k)
-        seen.append(reading)
-    *hidden, output = zip(parts, kept, strict=True)
-    dZ = output_derivative(J, output[0].layer, output[1].Z, A, Y)
-    carry, reading = read_layer(output[0].layer, output[1], dZ, divisor(J, X.shape[0]))
-    back = [reading]
-    for part, k in reversed(hidden):
-        carry, reading = backward(part, k, carry)
-        back.append(reading)
-    return flow_of(_concatenated(seen), _concatenated(back[::-1]))
+    top = output_derivative(J, S, A, Y)
+    _, back = walk.backward(one, runs, params, saved, top, recompute=recompute)
+    return flow_of(len(X), walk.in_line(runs, ahead), walk.in_line(runs, back))
 
 
-def _merged(parts: list[Segment]) -> list[Segment]:
-    """Stack neighbours of equal shape and activation: a loop compiles as fast as one layer."""
-    *hidden, output = parts
-    merged = []
-    for (act, *_), group in itertools.groupby(
-        hidden, key=lambda part: (part.activation, part.count, part.layer.W.shape)
-    ):
-        first, *others = group
-        if others and first.count is None:
-            layer = jax.tree.map(lambda *xs: jnp.stack(xs), first.layer, *(p.layer for p in others))
-            first = Segment(first.entry, 1 + len(others), act, layer)
-            others = []
-        merged += [first, *others]
-    return [*merged, output]
+def _wide(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)
 
 
-def flow_of(forward: Forward, backward: Backward) -> GradientFlow:
+def flow_of(m: int, ahead: ForwardReading, back: BackwardReading) -> GradientFlow:
     """Put the two ways together, and say of each layer whether its numbers are magnitudes."""
-    magnitudes = jnp.stack([*backward[:2], forward.log10_activation])
+    rms = 0.5 * math.log10(m)
+    activation = log10(ahead.r, ahead.k) - rms
+    of_dS, grad_W, grad_b = log10(back.r, back.k).T
+    stream = of_dS - rms
+    delta = stream + jnp.log10(back.alpha)
+    # What the numbers mean
+    magnitudes = jnp.stack([stream, grad_W, activation])
     broken = jnp.any(jnp.isnan(magnitudes) | (magnitudes == jnp.inf), axis=0)
-    status = jnp.where(broken, FlowStatus.NOT_FINITE, backward.cause).astype(jnp.int8)
-    return GradientFlow(*backward[:3], *forward, status)
+    status = jnp.where(broken, FlowStatus.NOT_FINITE, back.cause)
+    above = jnp.any(ahead.above_range)
+    status = jnp.where(above, FlowStatus.FORWARD_ABOVE_RANGE, status).astype(jnp.int8)
+    delta, stream, grad_W, grad_b, activation = (
+        jnp.where(above, jnp.nan, x) for x in (delta, stream, grad_W, grad_b, activation)
+    )
+    correlation, saturated, dead = ahead.statistics.T
+    return GradientFlow(
+        delta, grad_W, grad_b, activation, correlation, saturated, dead, status, stream
+    )
 
 
-def _concatenated(readings: list):
-    return jax.tree.map(lambda *xs: jnp.concatenate([jnp.ravel(x) for x in xs]), *readings)
+# --- the rule -------------------------------------------------------------------------------------
 
 
-# --- one layer, or a stack ------------------------------------------------------------------------
+def rule(divisor: int, statistics: bool) -> Rule:
+    """Return the rule that measures magnitudes; the carries are those of the lecture, Scaled."""
+    return Rule(
+        functools.partial(_forward, statistics=statistics),
+        functools.partial(_backward, divisor=divisor),
+        lambda dA: scaled(jnp.zeros_like(dA.mantissa), VERY_SMALL, 0, dA.cause),
+    )
 
 
-def forward_segment(part: Segment, A: Scaled, statistics: bool, numbers=None):
-    """Return the segment's output, what is kept and the readings, with a leading n for a stack.
-
-    `numbers`: the layers of the stack to go through, all by default.
-    """
-    one = functools.partial(forward_layer, part.activation, statistics=statistics)
-    if part.count is None:
-        return one(part.layer, A, keep_Z=True)  # the loss reads that of the output
-
-    def body(A, l):
-        A, kept, reading = one(pick(part.layer, l), A)
-        return A, (kept, reading)
-
-    numbers = jnp.arange(part.count) if numbers is None else numbers
-    A, (kept, readings) = jax.lax.scan(body, A, numbers)
-    return A, kept, readings
-
-
-def _backward(part: Segment, kept: Kept, carry, divisor: int, numbers=None):
-    """Return `(dA, A)` of the layer below, from those of the segment's output, and the readings."""
-    one = functools.partial(backward_layer, part.activation, divisor=divisor)
-    if part.count is None:
-        return one(part.layer, kept, *carry)
-
-    def body(carry, number_and_kept):
-        l, kept = number_and_kept
-        return one(pick(part.layer, l), kept, *carry)
-
-    numbers = jnp.arange(part.count) if numbers is None else numbers
-    return jax.lax.scan(body, carry, (numbers, kept), reverse=True)
-
-
-def _pieces(n: int):
-    """Cut n layers into `rest`, then pieces of `length`, about sqrt(n), from `starts` on."""
-    length = math.isqrt(n)
-    rest = n % length
-    return rest, length, rest + length * jnp.arange(n // length)
-
-
-def _forward_in_pieces(part: Segment, A: Scaled, statistics: bool):
-    """As `forward_segment`, keeping of each piece its input only."""
-    if part.count is None:
-        return forward_segment(part, A, statistics)
-    rest, length, starts = _pieces(part.count)
-    A, kept, first = forward_segment(part, A, statistics, jnp.arange(rest))
-
-    def piece(A, start):
-        A_out, _, readings = forward_segment(part, A, statistics, start + jnp.arange(length))
-        return A_out, (A, readings)
-
-    A, (inputs, readings) = jax.lax.scan(piece, A, starts)
-    return A, (kept, inputs), _concatenated([first, readings])
-
-
-def _backward_in_pieces(part: Segment, kept, carry, divisor: int):
-    """As `_backward`, going through each piece forwards again."""
-    if part.count is None:
-        return _backward(part, kept, carry, divisor)
-    kept, inputs = kept
-    rest, length, starts = _pieces(part.count)
-
-    def piece(carry, start_and_input):
-        start, A = start_and_input
-        numbers = start + jnp.arange(length)
-        _, kept, _ = forward_segment(part, A, False, numbers)
-        return _backward(part, kept, carry, divisor, numbers)
-
-    carry, readings = jax.lax.scan(piece, carry, (starts, inputs), reverse=True)
-    carry, first = _backward(part, kept, carry, divisor, jnp.arange(rest))
-    return carry, _concatenated([first, readings])
-
-
-def pick(stacked: Any, l) -> Any:
-    """Return layer l of arrays that lead with the layer."""
-    return jax.tree.map(lambda x: x[l], stacked)
-
-
-# --- one layer forwards ---------------------------------------------------------------------------
+def sized(layer: Layer) -> Sized:
+    """Return a layer, or a stack, as the rule takes it."""
+    most = -jnp.finfo(layer.W.dtype).minexp  # so that 2^-W_top is in range
+    W_top = top_of(layer.W, axis=(-2, -1))
+    W_is_zero = W_top == VERY_SMALL
+    W_top = jnp.where(W_is_zero, 0, jnp.clip(W_top, -most, most))
+    b_top = jnp.full_like(W_top, VERY_SMALL) if layer.b is None else top_of(layer.b, axis=-1)
+    return Sized(layer, W_top, b_top, W_is_zero)
 
 
 def scaled_input(X: Float[Array, "m d"]) -> Scaled:
-    """Return X as the first layer takes it."""
+    """Return X as the first layer takes it, brought near 1: its squares may be out of range."""
     r, size = split_norm(X)
-    return Scaled(X, jnp.zeros((), jnp.int32), r, size, _where(r == 0, _BELOW_RANGE, _OK))
+    cause = jnp.where(r == 0, FlowStatus.FORWARD_BELOW_RANGE, FlowStatus.OK)
+    return scaled(times_power(X, -size), size, 0, cause)
 
 
-def forward_layer(
-    act: Activation, layer: Layer, A_prev: Scaled, statistics: bool = True, keep_Z: bool = False
-):
-    """Return A (scaled), what is kept for the way back, and the readings of one layer."""
-    slope = slopes(layer)
-    if act.homogeneous:
-        Z, exponent = _aligned(layer, A_prev)
-    else:
-        Z, exponent = _in_range(layer, A_prev), jnp.zeros((), jnp.int32)
-    A = act.fn(Z, *slope)
-    r, size = split_norm(A)
-    cause = _cause_of_zero(act, slope, Z, A, r, A_prev.cause)
-    correlation = saturated = dead = jnp.full((), jnp.nan, r.dtype)
+def _forward(spec: Spec, sized: Sized, carry, *, statistics: bool):
+    A_prev, S_prev = carry
+    layer, act = sized.layer, spec.activation
+    # Z = A_prev @ W + b at an exponent that neither term leaves
+    k = A_prev.top + sized.W_top
+    k = k if layer.b is None else jnp.maximum(k, sized.b_top)
+    Z = arithmetic.affine(sized.near_one()._replace(b=None), A_prev.mantissa)
+    Z = at(scaled(Z, A_prev.exponent + sized.W_top, A_prev.size), k)
+    if layer.b is not None:
+        Z = Z + times_power(layer.b, -k)
+    # The stream: an aligned sum
+    S = scaled(Z, k)
+    if spec.residual is not None:
+        alpha = arithmetic.gate(spec, layer)
+        common = jnp.maximum(S_prev.top, k + top_of(jnp.asarray(alpha, Z.dtype)))
+        S = at(S_prev, common) + alpha * times_power(Z, k - common)
+        S = scaled(S, common, split_norm(S)[1])
+    # A norm resets the exponent; its eps is in the true scale
+    U, U_k, r, r_k = S.mantissa, S.exponent, None, None
+    if spec.norm is not None:
+        r_k = jnp.maximum(S.top, top_of(jnp.asarray(spec.norm.eps, Z.dtype)) >> 1)
+        eps = times_power(jnp.asarray(spec.norm.eps, Z.dtype), -2 * r_k)
+        U, r = spec.norm.apply(at(S, r_k), eps)
+        U_k = jnp.zeros((), jnp.int32)
+    # The activation
+    A, A_k, near = activated(act, arithmetic.slopes(layer), U, U_k)
+    look = functools.partial(_cause_of_zero, spec, layer, near, A, A_prev.cause)
+    (norm,), (size,), cause = split_norms(A, if_extreme=look)  # pyright: ignore
+    kept = Kept(A_prev, near if arithmetic.needs_U(spec) else None, r, r_k)
+    numbers = jnp.full(3, jnp.nan, norm.dtype)
     if statistics:
-        correlation = _mean_cosine(Z).astype(r.dtype)
-        if act.derivative is not None:
-            steepness = jnp.abs(act.derivative(Z, A, *slope))
-            saturated = jnp.mean(steepness <= 0.01 * _largest_slope(act, slope), dtype=r.dtype)
-            dead = jnp.mean(jnp.all(steepness == 0, axis=0), dtype=r.dtype)
-    keep_Z = keep_Z or bool(slope) or activations.reads_Z(act)
-    scaled = Scaled(A, exponent, r, size, cause)
-    reading = Forward(_log10_rms(scaled), correlation, saturated, dead)
-    return scaled, Kept(A_prev, Z if keep_Z else None), reading
+        numbers = _statistics(spec, layer, S.mantissa, near, A)
+    if act == activations.softmax:  # its loss reads logits, which are known up to a constant
+        S = scaled(near, 0)
+    reading = ForwardReading(norm, size + A_k, numbers, leaves_range(act, A, U_k))
+    return (scaled(A, A_k, size, jnp.where(norm == 0, jnp.asarray(cause), 0)), S), kept, reading
 
 
-def _aligned(layer: Layer, A: Scaled):
-    """Return the mantissa of `Z = A W + b` and its exponent, so that neither term leaves range."""
-    Z, exponent = A.mantissa @ layer.W, A.exponent + A.size
+def _backward(spec: Spec, sized: Sized, kept: Kept, carry: Any, *, divisor: int):
+    dA, dS, A = carry
+    layer, A_prev = sized.layer, kept.A_prev
+    # One exponent for what comes through the activation (and the norm's r) and along the stream
+    r_k = 0 if kept.r_exponent is None else kept.r_exponent
+    tops = [dA.top - r_k] if dA is not None else []
+    tops += [dS.top] if dS is not None else []
+    k = functools.reduce(jnp.maximum, tops)
+    dA_m = None if dA is None else at(dA, k + r_k)
+    dS_m = None if dS is None else at(dS, k)
+    back = arithmetic.backward(
+        spec, sized.near_one(), Saved(A_prev.mantissa, kept.U, kept.r), A.mantissa, dA_m, dS_m
+    )
+    # The norms of all that is measured
+    pair = back.pair
+    arrays = [back.dS, pair.A.T @ pair.dZ / divisor]
+    arrays += [] if layer.b is None else [jnp.sum(pair.dZ, axis=0) / divisor]
+    r, sizes, _ = split_norms(*arrays)
+    exponents = jnp.stack([k, A_prev.exponent + k, k])
     if layer.b is None:
-        return Z * power_of_two(-A.size, Z.dtype), exponent
-    r, of_bias = split_norm(layer.b)
-    exponent = jnp.where(r > 0, jnp.maximum(exponent, of_bias), exponent)
-    Z = Z * power_of_two(A.exponent - exponent, Z.dtype)
-    return Z + layer.b * power_of_two(-exponent, Z.dtype), exponent
+        r, sizes = jnp.append(r, jnp.nan), jnp.append(sizes, 0)
+    # Why it is zero, if it is
+    above = (dS if dA is None else dA).cause  # pyright: ignore
+    own = jnp.where(A.cause > 0, A.cause, FlowStatus.GATES_CLOSED)
+    cause = jnp.where(r[0] == 0, jnp.where(above > 0, above, own), FlowStatus.OK)
+    alpha = jnp.abs(jnp.asarray(arithmetic.gate(spec, layer), r.dtype))
+    closed = cause
+    if spec.residual is not None:
+        closed = jnp.where((alpha == 0) & (cause == 0), FlowStatus.RESIDUAL_GATE_ZERO, cause)
+    said = jnp.where(closed > 0, closed, A_prev.cause)
+    reading = BackwardReading(r, sizes + exponents, alpha, said)
+    # What the layer below takes
+    closed = jnp.where((closed == 0) & sized.W_is_zero, FlowStatus.WEIGHTS_ZERO, closed)
+    below = sizes[0] + (0 if spec.residual is None else exponent(alpha))
+    dA_prev, dS_prev, _ = handed_down(spec, back)
+    dS_prev = None if dS_prev is None else scaled(dS_prev, k, sizes[0], cause)
+    return (scaled(dA_prev, k + sized.W_top, below, closed), dS_prev, A_prev), reading
 
 
-def _in_range(layer: Layer, A: Scaled) -> Array:
-    """Return Z itself, for an activation that cannot take it scaled; huge ones stay finite."""
-    Z = A.mantissa @ layer.W
-    largest = jnp.finfo(Z.dtype).maxexp - 28  # room for a norm of 2^28
-    Z = Z * power_of_two(jnp.minimum(A.exponent, largest - A.size), Z.dtype)
-    return Z if layer.b is None else Z + layer.b
+def output_derivative(J: Objective, S: Scaled, A: Scaled, Y):
+    """Return `(dA, dS, A)` of the output, from scaled values so that none overflows."""
+    dtype = A.mantissa.dtype
+    if J.loss.degree is not None and J.mlp.output != activations.softmax:
+        rows = targets.targets_as_rows(J.loss, Y, A.mantissa.shape[1], dtype)
+        common = jnp.maximum(A.top, top_of(rows))
+        derivatives = J.loss.dA(at(A, common), times_power(rows, -common)), None
+        k = common * J.loss.degree
+    else:
+        # the logits of a sigmoid may be infinite: it and its loss are right there
+        derivatives = output_derivatives(J, at(S, jnp.zeros((), jnp.int32)), A.mantissa, Y)
+        k = 0
+    return (*(None if x is None else _begun(x, k) for x in derivatives), A)
 
 
-def _cause_of_zero(act: Activation, slope, Z, A, r, before) -> Array:
+def _begun(x: Array, k: Any) -> Scaled:
+    r, size = split_norm(x)
+    return scaled(x, k, size, jnp.where(r == 0, FlowStatus.LOSS_GRADIENT_ZERO, FlowStatus.OK))
+
+
+# --- at one layer ---------------------------------------------------------------------------------
+
+
+def _cause_of_zero(spec: Spec, layer: Layer, U, A, before) -> Array:
     """Say why A is zero throughout: what lies below, a value out of range, or closed gates."""
+    gates = jnp.any(U != 0)
+    if spec.activation.derivative is not None:
+        gates &= ~jnp.any(arithmetic.derivative(spec, layer, U, A) != 0)
+    own = jnp.where(gates, FlowStatus.GATES_CLOSED, FlowStatus.FORWARD_BELOW_RANGE)
+    return jnp.where(before > 0, before, own)
 
-    def look():
-        gates = jnp.any(Z != 0)
-        if act.derivative is not None:
-            gates &= ~jnp.any(act.derivative(Z, A, *slope) != 0)
-        return _where(before > 0, before, _where(gates, _CLOSED, _BELOW_RANGE))
 
-    return jax.lax.cond(r == 0, look, lambda: jnp.asarray(_OK))
+def _statistics(spec: Spec, layer: Layer, S, U, A) -> Array:
+    """Return the correlation of the stream, the saturated and the dead share."""
+    correlation, act = _mean_cosine(S), spec.activation
+    if act.derivative is None:
+        return jnp.stack([correlation, jnp.nan, jnp.nan])
+    steepness = jnp.abs(arithmetic.derivative(spec, layer, U, A))
+    largest = steepest(act, *arithmetic.slopes(layer))
+    saturated = jnp.mean(steepness <= 0.01 * largest, dtype=A.dtype)
+    dead = jnp.mean(jnp.all(steepness == 0, axis=0), dtype=A.dtype)
+    return jnp.stack([correlation, saturated, dead])
 
 
 def _mean_cosine(Z: Float[Array, "m d"]) -> Float[Array, ""]:
-    """Return the mean cosine over the pairs of rows: `(|sum_i u_i|^2 - m) / (m (m - 1))`."""
-    sizes = numerics.norm(Z, axis=1)
-    u = Z / jnp.where(sizes == 0, 1, sizes)[:, None]
-    m = jnp.sum(sizes != 0).astype(Z.dtype)
-    return jnp.where(m > 1, (jnp.sum(jnp.sum(u, axis=0) ** 2) - m) / (m * (m - 1)), jnp.nan)
+    """Return the mean cosine over the pairs of rows: `(|sum_i u_i|^2 - m) / (m (m - 1))`.
+
+    Rows of zeros, and those whose square is below the range, are left out; m counts the others.
+    Sums along an axis are products with ones, which are faster.
+    """
+    squares = (Z * Z) @ jnp.ones(Z.shape[1], Z.dtype)
+    seen = squares > jnp.finfo(Z.dtype).tiny
+    total = jnp.where(seen, 1 / jnp.sqrt(squares), 0) @ Z
+    m = jnp.sum(seen).astype(Z.dtype)
+    return jnp.where(m > 1, (total @ total - m) / (m * (m - 1)), jnp.nan)
+
+
+def steepest(act: Activation, *learned: Array) -> Any:
+    """Return max |act'|, over |z| <= 20; a homogeneous one's at -1 and 1."""
+    assert act.derivative is not None
+    if not learned:
+        return _steepest(act)
+    Z = jnp.asarray([-1.0, 1.0], learned[0].dtype)
+    return jnp.max(jnp.abs(act.derivative(Z, act.fn(Z, *learned), *learned)))
 
 
 @functools.cache
-def _largest(act: Activation) -> float:
+def _steepest(act: Activation) -> float:
     """max |act'| over |z| <= 20."""
     assert act.derivative is not None
     with jax.ensure_compile_time_eval():
         Z = jnp.linspace(-20, 20, 8001)
         return float(jnp.max(jnp.abs(act.derivative(Z, act.fn(Z)))))
-
-
-def _largest_slope(act: Activation, slope):
-    return jnp.maximum(1, jnp.abs(slope[0])) if slope else _largest(act)
-
-
-# --- the output, and one layer back ---------------------------------------------------------------
-
-
-def output_derivative(J: Objective, layer: Layer, Z, A: Scaled, Y) -> Scaled:
-    """Return dZ[L]; from scaled values where output and loss allow it, so that none overflows."""
-    slope = slopes(layer)
-    exponent = jnp.zeros((), jnp.int32)
-    if J.mlp.output.homogeneous and J.loss.degree is not None:
-        Y = losses.as_rows(J.loss, Y, A.mantissa.shape[1], A.mantissa.dtype)
-        common = jnp.maximum(A.exponent + A.size, split_norm(Y)[1])
-        dA = J.loss.dA(
-            A.mantissa * power_of_two(A.exponent - common, Y.dtype),
-            Y * power_of_two(-common, Y.dtype),
-        )
-        dZ, exponent = None, common * J.loss.degree
-    else:
-        dA, dZ = output_derivatives(J, Z, A.mantissa, Y)
-    if dZ is None:
-        assert J.mlp.output.derivative is not None
-        dZ = dA * J.mlp.output.derivative(Z, A.mantissa, *slope)
-    r, size = split_norm(dZ)
-    return Scaled(dZ, exponent, r, size, _where(r == 0, _NO_LOSS_GRADIENT, _OK))
-
-
-def backward_layer(act: Activation, layer: Layer, kept: Kept, dA: Scaled, A: Scaled, divisor: int):
-    """Return `(dA, A)` of the layer below and the readings, from dA of this layer's output."""
-    assert act.derivative is not None
-    slope = slopes(layer)
-    gates = act.derivative(kept.Z, A.mantissa, *slope)
-    D = dA.mantissa * power_of_two(-dA.size, gates.dtype) * gates
-    r, size = split_norm(D)
-    own = _where(A.cause > 0, A.cause, _CLOSED)
-    cause = _where(r == 0, _where(dA.cause > 0, dA.cause, own), _OK)
-    return read_layer(layer, kept, Scaled(D, dA.exponent + dA.size, r, size, cause), divisor)
-
-
-def read_layer(layer: Layer, kept: Kept, dZ: Scaled, divisor: int):
-    """Return `(dA, A)` of the layer below and the readings, from this layer's dZ."""
-    A_prev, D = kept.A_prev, dZ.mantissa
-    r, k = split_norm(A_prev.mantissa.T @ D / divisor)
-    log10_grad_W = _log10(r, k + A_prev.exponent + dZ.exponent)
-    log10_grad_b = jnp.full((), jnp.nan, r.dtype)
-    if layer.b is not None:
-        r, k = split_norm(jnp.sum(D, axis=0) / divisor)
-        log10_grad_b = _log10(r, k + dZ.exponent)
-    cause = _where(dZ.cause > 0, dZ.cause, A_prev.cause)
-    reading = Backward(_log10_rms(dZ), log10_grad_W, log10_grad_b, cause)
-    return (dZ._replace(mantissa=D @ layer.W.T), A_prev), reading
-
-
-def _log10(r: Array, k: Array) -> Array:
-    """log10 of r 2^k."""
-    return jnp.log10(r) + k.astype(r.dtype) * r.dtype.type(LOG10_2)
-
-
-def _log10_rms(x: Scaled) -> Array:
-    """log10 of the rms over the samples of the norm of each, |x| / sqrt(m)."""
-    return _log10(x.r, x.size + x.exponent) - math.log10(x.mantissa.shape[0]) / 2
-
-
-_OK, _CLOSED, _NO_LOSS_GRADIENT, _BELOW_RANGE = (
-    np.int8(status)
-    for status in (
-        FlowStatus.OK,
-        FlowStatus.GATES_CLOSED,
-        FlowStatus.LOSS_GRADIENT_ZERO,
-        FlowStatus.FORWARD_BELOW_RANGE,
-    )
-)
-
-
-def _where(condition, status, other) -> Array:
-    return jnp.where(condition, status, other).astype(jnp.int8)

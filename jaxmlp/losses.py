@@ -20,12 +20,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
 
-from jaxmlp import numerics
-from jaxmlp.activations import Activation
-from jaxmlp.checks import finite, unknown_name
+from jaxmlp import named, numerics
+from jaxmlp.activations import Activation, linear, sigmoid, softmax
+
+TARGETS = ("numbers", "probabilities", "distribution")
+REDUCTIONS = ("mean", "sum")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Loss:
         general chain `dA * act'(Z)` (with softmax its Jacobian) applies.
       collapses_with: the output activation that `dZ` is for.
       outputs: the output activations that the loss accepts; None for any.
+      targets: "numbers"; "probabilities", each in [0, 1]; or a "distribution", whose rows sum to 1
+        and which may also be given as labels.
       reduction: "mean" or "sum" over the samples.
       degree: k where `dA(c A, c Y) = c^k dA(A, Y)` for c > 0; None where there is none. Such a
         derivative can be taken of values far out of range, scaled into it.
@@ -49,10 +51,27 @@ class Loss:
     value: Callable = dataclasses.field(repr=False)
     dA: Callable = dataclasses.field(repr=False)
     dZ: Callable | None = dataclasses.field(default=None, repr=False)
-    collapses_with: str | None = None
-    outputs: tuple[str, ...] | None = None
+    collapses_with: Activation | None = None
+    outputs: tuple[Activation, ...] | None = None
+    targets: str = "numbers"
     reduction: str = "mean"
     degree: int | None = None
+
+    def __post_init__(self):
+        if self.targets not in TARGETS:
+            raise ValueError(
+                f"loss {self.name!r}: targets must be in {TARGETS}, got {self.targets!r}"
+            )
+        if self.reduction not in REDUCTIONS:
+            raise ValueError(
+                f"loss {self.name!r}: reduction must be in {REDUCTIONS}, got {self.reduction!r}"
+            )
+        for act in (self.collapses_with, *(self.outputs or ())):
+            if not isinstance(act, Activation | None):
+                raise TypeError(f"loss {self.name!r}: outputs must be Activations, got {act!r}")
+
+    def __reduce__(self):
+        return named.reduced(self, get)
 
 
 def _ratio(a, b):
@@ -67,8 +86,9 @@ cross_entropy = Loss(
     value=lambda Z, A, Y: -jnp.sum(Y * jax.nn.log_softmax(Z), axis=1),
     dA=lambda A, Y: _ratio(-Y, A),
     dZ=lambda Z, A, Y: A * jnp.sum(Y, axis=1, keepdims=True) - Y,
-    collapses_with="softmax",
-    outputs=("softmax",),
+    collapses_with=softmax,
+    outputs=(softmax,),
+    targets="distribution",
 )
 
 # A2, A3: a - y with sigmoid. Written (1 - y) a - y (1 - a) with 1 - a = sigmoid(-z), because
@@ -80,8 +100,9 @@ binary_cross_entropy = Loss(
     ),
     dA=lambda A, Y: _ratio(-Y, A) + _ratio(1 - Y, 1 - A),
     dZ=lambda Z, A, Y: (1 - Y) * A - Y * jax.nn.sigmoid(-Z),
-    collapses_with="sigmoid",
-    outputs=("sigmoid",),
+    collapses_with=sigmoid,
+    outputs=(sigmoid,),
+    targets="probabilities",
 )
 
 # F1
@@ -97,7 +118,7 @@ half_squared_error = Loss(
     value=lambda Z, A, Y: jnp.sum((A - Y) ** 2, axis=1) / 2,
     dA=lambda A, Y: A - Y,
     dZ=lambda Z, A, Y: A - Y,
-    collapses_with="linear",
+    collapses_with=linear(),
     degree=1,
 )
 
@@ -132,93 +153,27 @@ def get(loss: str | Loss) -> Loss:
         return loss
     if not isinstance(loss, str):
         raise TypeError(f"a loss must be a name or a Loss, got {loss!r}")
-    if loss not in _LOSSES:
-        raise unknown_name("loss", loss, _LOSSES)
-    return _LOSSES[loss]
-
-
-def softmax_vjp(A: Float[Array, "m K"], dA: Float[Array, "m K"]) -> Float[Array, "m K"]:
-    """Return dZ = dA . J for the softmax Jacobian J_ik = a_i (delta_ik - a_k) of each sample (B2).
-
-    The product `a * (dA - sum(a dA))` needs no (K, K) matrix.
-    """
-    return A * (dA - jnp.sum(A * dA, axis=1, keepdims=True))
+    return named.look_up("loss", loss, _LOSSES)
 
 
 def collapses(loss: Loss, output: Activation) -> bool:
     """Whether output activation and loss collapse to the loss's own `dZ`."""
-    return loss.dZ is not None and loss.collapses_with == output.name
+    return loss.dZ is not None and loss.collapses_with == output
 
 
-def as_rows(loss: Loss, Y: Array, K: int, dtype) -> Float[Array, "m K"]:
-    """Return the targets as rows `(m, K)` in `dtype`: labels become one-hot, `(m,)` a column."""
-    if is_labels(loss, Y, K):
-        return jax.nn.one_hot(Y, K, dtype=dtype)
-    return jnp.reshape(Y, (Y.shape[0], K)).astype(dtype)
+def check_output(loss: Loss, output: Activation) -> None:
+    """Refuse an output activation that the loss cannot take, or one that only has its name.
 
-
-def is_labels(loss: Loss, Y, K: int) -> bool:
-    """Whether Y holds class numbers, `(m,)` integers for the cross-entropy."""
-    integral = np.issubdtype(Y.dtype, np.integer)
-    return loss.name == "cross_entropy" and Y.ndim == 1 and (integral or K > 1)
-
-
-def check_target_shape(loss: Loss, Y, m: int, K: int) -> None:
-    """Refuse targets whose shape or kind does not fit; looks at no values."""
-    if Y.dtype.kind not in "biuf" and not jnp.issubdtype(Y.dtype, jnp.floating):
-        raise TypeError(f"Y must be numbers, got dtype {Y.dtype}")
-    shapes = f"({m}, {K})" + (f" or ({m},)" if K == 1 or loss.name == "cross_entropy" else "")
-    if Y.ndim not in (1, 2):
-        raise ValueError(f"Y must have shape {shapes}, got {Y.shape}")
-    if Y.shape[0] != m:
-        raise ValueError(f"X has {m} samples but Y has {Y.shape[0]}")
-    if Y.ndim == 1:
-        if is_labels(loss, Y, K) and not np.issubdtype(Y.dtype, np.integer):
-            raise TypeError(f"labels in Y must have an integer dtype, got {Y.dtype}")
-        if loss.name != "cross_entropy" and K != 1:
-            raise ValueError(f"Y must have shape {shapes} for {K} outputs, got {Y.shape}")
-    elif Y.shape[1] != K:
-        raise ValueError(f"Y has {Y.shape[1]} columns, but the model has {K} outputs")
-
-
-def check_target_values(loss: Loss, Y: np.ndarray, K: int) -> None:
-    """Refuse labels out of range, rows that are no distribution, NaN and infinity; on the host."""
-    if is_labels(loss, Y, K):
-        outside = (Y < 0) | (Y >= K)
-        if outside.any():
-            i = int(np.argmax(outside))
-            raise ValueError(
-                f"label {Y[i]} at index {i}, but the model has {K} classes (0-{K - 1})"
-            )
-        return
-    rows = np.asarray(Y, np.float64).reshape(len(Y), K)
-    finite("Y", rows)
-    if loss.outputs is None:
-        return
-    if (rows < 0).any() or (rows > 1).any():
-        i, k = (int(j) for j in np.argwhere((rows < 0) | (rows > 1))[0])
-        raise ValueError(
-            f"targets of {loss.name} are probabilities in [0, 1], but Y[{i}, {k}] is {rows[i, k]:g}"
-        )
-    if loss.name == "cross_entropy":
-        sums = rows.sum(axis=1)
-        half = Y.dtype.itemsize <= 2 and not np.issubdtype(Y.dtype, np.integer)
-        off = np.abs(sums - 1) > (1e-2 if half else 1e-5)
-        if off.any():
-            i = int(np.argmax(off))
-            raise ValueError(f"rows of Y must sum to 1, but row {i} sums to {sums[i]:g}")
-
-
-def accuracy(loss: Loss, output: Activation, A, Y) -> Float[Array, ""]:
-    """Return the share of samples classified right; NaN for a regression.
-
-    One output: `a > 1/2` agrees with `y > 1/2`. Binary cross-entropy on several outputs: the
-    share of right entries. Otherwise softmax and sigmoid outputs by their largest entry.
+    The activations are compared and not their names: the formulas hold for that very function.
     """
-    if output.name not in ("softmax", "sigmoid"):
-        return jnp.full((), jnp.nan, jnp.float32)
-    if (A.shape[1] == 1 and output.name == "sigmoid") or loss.name == "binary_cross_entropy":
-        right = (A > 0.5) == (Y > 0.5)
-    else:
-        right = jnp.argmax(A, axis=1) == jnp.argmax(Y, axis=1)
-    return jnp.mean(right, dtype=jnp.float32)
+    if loss.outputs is None or output in loss.outputs:
+        return
+    needed = [act.name for act in loss.outputs]
+    if output.name in needed:
+        raise ValueError(
+            f"{loss.name} needs the output activations.{output.name}, but the MLP's is another "
+            f"Activation of the name {output.name!r}"
+        )
+    raise ValueError(
+        f"{loss.name} needs a {' or '.join(needed)} output, but the MLP's is {output.name}"
+    )

@@ -1,41 +1,30 @@
 """The network as a value: its description, how it is drawn, and the forward pass.
 
 Z[l] = A[l-1] @ W[l] + b[l]        A[l] = act[l](Z[l])        A[0] = X, rows are samples
+
+With a residual or a norm a layer does a little more: `layer` says what.
 """
 
 import dataclasses
 import functools
 import itertools
+import numbers
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Inexact
 
-from jaxmlp import activations, checks, initializers
+from jaxmlp import activations, checks, edge, initializers, norms, walk
 from jaxmlp.activations import Activation
 from jaxmlp.initializers import Initializer
-from jaxmlp.storage import STACK_FROM, Layer, count, is_stacked, slopes
+from jaxmlp.layer import REZERO, Params, Spec, started
+from jaxmlp.layer import forward as layer_forward
+from jaxmlp.storage import STACK_FROM, Layer, canonical
+from jaxmlp.walk import Rule, Run
 
-
-class Run(NamedTuple):
-    """Consecutive layers that `init` stores as one Layer: `count` of them, None for a plain one."""
-
-    first: int
-    count: int | None
-    shape: tuple[int, ...]
-    activation: Activation
-
-
-class Segment(NamedTuple):
-    """Consecutive layers of one activation within one entry of params; what a loop walks."""
-
-    entry: int
-    count: int | None
-    activation: Activation
-    layer: Layer
+INVERSE_ROOT = "1/sqrt(depth)"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -49,12 +38,19 @@ class MLP:
         ignored when there is no hidden layer.
       output: activation of the last layer.
       use_bias: whether `Z = A W + b` has its b.
-      stack_from: a run of more than so many hidden layers of the same shape and activation is
-        stored as one stacked Layer, which a loop walks; None never stacks.
+      residual: alpha in `S = S_prev + alpha Z`, a number above 0; "1/sqrt(depth)"; "rezero", one
+        learned alpha for each layer, starting at 0; None for plain layers. It acts at the hidden
+        layers 2..depth with d_in = d_out; the others are plain.
+      norm: "layer" or "rms", before the activation of every hidden layer; None for none. With a
+        residual this is the pre-norm residual network. Nothing is learned in it.
+      norm_eps: what is added to the variance under the root.
+      stack_from: a run of more than so many hidden layers of the same shape and Spec is stored as
+        one stacked Layer, which a loop walks; None never stacks.
 
     Raises:
       TypeError, ValueError: for sizes that are not integers of at least 1, unknown activations,
-        a wrong number of them, softmax as a hidden activation.
+        a wrong number of them, softmax as a hidden activation, a residual that is not above 0,
+        a norm that couples the samples.
 
     Example:
       >>> MLP((2, 4, 3), hidden="relu", output="softmax")
@@ -68,6 +64,9 @@ class MLP:
     hidden: Any = "relu"
     output: Any = "softmax"
     use_bias: bool = True
+    residual: float | str | None = None
+    norm: str | None = None
+    norm_eps: float = 1e-6
     stack_from: int | None = STACK_FROM
 
     def __post_init__(self):
@@ -77,9 +76,11 @@ class MLP:
             raise TypeError(f"use_bias must be True or False, got {self.use_bias!r}")
         if self.stack_from is not None:
             checks.integer("stack_from", self.stack_from, at_least=1)
+        norms.get(self.norm, self.norm_eps)  # refuses what is none
         object.__setattr__(self, "sizes", sizes)
         object.__setattr__(self, "hidden", hidden)
         object.__setattr__(self, "output", activations.get(self.output))
+        object.__setattr__(self, "residual", _checked_residual(self.residual))
 
     def __hash__(self):
         return self._hash
@@ -87,7 +88,11 @@ class MLP:
     @functools.cached_property
     def _hash(self) -> int:
         # kept, because jit hashes its static arguments at every call, and sizes may be 10,000 long
-        return hash((self.sizes, self.hidden, self.output, self.use_bias, self.stack_from))
+        return hash(tuple(getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "_"))
+
+    def __getstate__(self):
+        # what is cached is not pickled: hashes of strings differ from process to process
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "_"}
 
     @property
     def num_layers(self) -> int:
@@ -104,27 +109,40 @@ class MLP:
         """The activations of layers 1..L, the output's last."""
         return (*self.hidden, self.output)
 
+    @functools.cached_property
+    def specs(self) -> tuple[Spec, ...]:
+        """What is fixed of the layers 1..L."""
+        norm = norms.get(self.norm, self.norm_eps)
+        alpha = self.depth**-0.5 if self.residual == INVERSE_ROOT and self.depth else self.residual
+        pairs = itertools.pairwise(self.sizes)
+        acts = {act: (Spec(act, norm), Spec(act, norm, alpha)) for act in self.hidden}
+        hidden = [
+            acts[act][number > 1 and d_in == d_out]
+            for number, (act, (d_in, d_out)) in enumerate(zip(self.hidden, pairs, strict=False), 1)
+        ]
+        return (*hidden, Spec(self.output))
+
     @property
     def num_parameters(self) -> int:
-        """How many numbers are learned: weights, biases and PReLU slopes."""
+        """How many numbers are learned: weights, biases, the activations' own and the gates."""
         weights = sum(d_in * d_out for d_in, d_out in itertools.pairwise(self.sizes))
         biases = sum(self.sizes[1:]) if self.use_bias else 0
-        return weights + biases + sum(act.slope is not None for act in self.activations)
+        return weights + biases + sum(len(spec.fields(False)) - 1 for spec in self.specs)
 
     @functools.cached_property
     def runs(self) -> tuple[Run, ...]:
         """How `init` stores the layers."""
-        shapes = itertools.pairwise(self.sizes)
-        hidden = list(zip(range(1, self.num_layers), shapes, self.hidden, strict=False))
+        layers = zip(itertools.count(1), itertools.pairwise(self.sizes), self.specs, strict=False)
+        *hidden, output = layers
         runs = []
-        for (shape, act), group in itertools.groupby(hidden, key=lambda layer: layer[1:]):
+        for (shape, spec), group in itertools.groupby(hidden, key=lambda layer: layer[1:]):
             first, *rest = (number for number, _, _ in group)
             if self.stack_from is not None and len(rest) + 1 > self.stack_from:
-                runs.append(Run(first, len(rest) + 1, shape, act))
+                runs.append(Run(first, len(rest) + 1, shape, spec))
             else:
-                runs.extend(Run(number, None, shape, act) for number in (first, *rest))
-        runs.append(Run(self.num_layers, None, self.sizes[-2:], self.output))
-        return tuple(runs)
+                runs.extend(Run(number, None, shape, spec) for number in (first, *rest))
+        number, shape, spec = output
+        return (*runs, Run(number, None, shape, spec))
 
     def __repr__(self):
         sizes = repr(self.sizes)
@@ -132,18 +150,22 @@ class MLP:
             sizes = f"({', '.join(map(str, self.sizes[:3]))}, ..., {self.sizes[-1]})"
         lines = [f"MLP {sizes}: {self.num_parameters:,} parameters"]
         for run in self.runs:
-            n, (d_in, d_out) = run.count, run.shape
+            n, (d_in, d_out), spec = run.count, run.shape, run.spec
             lead = () if n is None else (n,)
             number = (
                 f"layer {run.first}" if n is None else f"layers {run.first}-{run.first + n - 1}"
             )
-            bias = f", b {(*lead, d_out)}" if self.use_bias else ""
-            lines.append(f"  {number}: W {(*lead, d_in, d_out)}{bias}, {run.activation.name}")
+            parts = [f"W {(*lead, d_in, d_out)}"]
+            parts += [f"b {(*lead, d_out)}"] if self.use_bias else []
+            parts += [] if spec.norm is None else [f"{spec.norm.name} norm"]
+            parts.append(spec.activation.name)
+            parts += [] if spec.residual is None else [f"residual {_short(spec.residual)}"]
+            lines.append(f"  {number}: {', '.join(parts)}")
         return "\n".join(lines)
 
     def init(
         self, key: Array, init: str | Initializer | Callable = "he", *, dtype: Any = None
-    ) -> tuple[Layer, ...]:
+    ) -> Params:
         """Draw the parameters; layer l comes from `jax.random.fold_in(key, l)`.
 
         Networks of different depth therefore share their first layers.
@@ -177,8 +199,8 @@ class MLP:
           ValueError: for a wrong shape, NaN or infinity, or parameters of another network.
           TypeError: for X that is not floating or not of the parameters' dtype.
         """
-        dtype = check_params(self, params)
-        X = check_inputs(self, X, dtype, ranks=(1, 2))
+        dtype = edge.checked_params(self, params)
+        X = edge.checked_inputs(self.sizes[0], X, dtype, ranks=(1, 2))
         return _apply(self, params, X)
 
 
@@ -192,55 +214,26 @@ def _apply(mlp: MLP, params, X):
     return forward(mlp, params, X)[1]
 
 
-def layer_forward(activation: Activation, layer: Layer, A: Array) -> tuple[Array, Array]:
-    """Return Z and the layer's output A (E2)."""
-    Z = A @ layer.W
-    if layer.b is not None:
-        Z = Z + layer.b
-    return Z, activation.fn(Z, *slopes(layer))
-
-
-def forward(mlp: MLP, params, X: Float[Array, "m d_0"]):
+def forward(mlp: MLP, params: Sequence[Layer], X: Inexact[Array, "m d_0"]):
     """Return `(Z[L], A[L])` and keep nothing; plain JAX, which autodiff differentiates as it is."""
-    Z = A = X
-    for segment in segments(mlp, params):
-        if segment.count is None:
-            Z, A = layer_forward(segment.activation, segment.layer, A)
-        else:
-            one = functools.partial(layer_forward, segment.activation)
-            A, _ = jax.lax.scan(lambda A, layer: (one(layer, A)[1], None), A, segment.layer)  # noqa: B023
+
+    def one(spec: Spec, layer: Layer, carry):
+        passed = layer_forward(spec, layer, *carry)
+        return (passed.A, passed.S), None, None
+
+    rule = Rule(one, one)  # nobody walks back
+    (A, Z), _, _ = walk.forward(rule, mlp.runs, canonical(mlp.runs, params), (X, None))
     return Z, A
 
 
-def segments(mlp: MLP, params: Sequence[Layer]) -> list[Segment]:
-    """Cut params where entry or activation changes; the output layer always stands alone."""
-    cut, number = [], 0
-    for entry, layer in enumerate(params):
-        if not is_stacked(layer):
-            cut.append(Segment(entry, None, mlp.activations[number], layer))
-            number += 1
-            continue
-        names = mlp.activations[number : number + count(layer)]
-        is_last = [number + i + 1 == mlp.num_layers for i in range(len(names))]
-        lo = 0
-        for (act, last), group in itertools.groupby(zip(names, is_last, strict=True)):
-            n = len(list(group))
-            part = layer if n == count(layer) else jax.tree.map(lambda x: x[lo : lo + n], layer)  # noqa: B023
-            if last:
-                cut.append(Segment(entry, None, act, jax.tree.map(lambda x: x[0], part)))
-            else:
-                cut.append(Segment(entry, n, act, part))
-            lo += n
-        number += count(layer)
-    return cut
+# --- how it is drawn ------------------------------------------------------------------------------
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _draw_run(init: Initializer, run: Run, use_bias: bool, dtype, key, first) -> Layer:
     def draw(number):
         W, b = initializers.draw(init, jax.random.fold_in(key, number), run.shape, use_bias, dtype)
-        slope = None if run.activation.slope is None else jnp.asarray(run.activation.slope, dtype)
-        return Layer(W, b, slope)
+        return started(run.spec, W, b)
 
     if run.count is None:
         return draw(first)
@@ -248,7 +241,7 @@ def _draw_run(init: Initializer, run: Run, use_bias: bool, dtype, key, first) ->
     return jax.lax.map(draw, first + jnp.arange(run.count))
 
 
-# --- what may come in -----------------------------------------------------------------------------
+# --- what may describe a network ------------------------------------------------------------------
 
 
 def _checked_sizes(sizes) -> tuple[int, ...]:
@@ -277,81 +270,17 @@ def _checked_hidden(hidden, depth: int) -> tuple[Activation, ...]:
     return resolved
 
 
-def check_params(mlp: MLP, params: Any):
-    """Refuse parameters of another network; return their dtype."""
-    if not isinstance(params, list | tuple) or isinstance(params, Layer):
-        raise TypeError(f"params must be a tuple of Layers, got {type(params).__name__}")
-    number, dtypes = 0, set()
-    for layer in params:
-        if not isinstance(layer, Layer):
-            raise TypeError(f"params must be a tuple of Layers, but one is {type(layer).__name__}")
-        n = count(layer)
-        if n == 0:
-            raise ValueError("params hold a stack of no layers")
-        for i in range(number, min(number + n, mlp.num_layers)):
-            _check_layer(mlp, i, layer)
-        number += n
-        dtypes |= {jnp.result_type(leaf) for leaf in jax.tree.leaves(layer)}
-    if number != mlp.num_layers:
-        raise ValueError(f"params hold {number} layers, but the network has {mlp.num_layers}")
-    if len(dtypes) != 1 or not jnp.issubdtype(next(iter(dtypes)), jnp.floating):
-        raise TypeError(f"params must have one floating dtype, got {sorted(map(str, dtypes))}")
-    return dtypes.pop()
+def _checked_residual(residual: Any) -> float | str | None:
+    if residual is None or residual in (INVERSE_ROOT, REZERO):
+        return residual
+    if isinstance(residual, str):
+        raise checks.unknown_name("residual", residual, (INVERSE_ROOT, REZERO))
+    if isinstance(residual, bool) or not isinstance(residual, numbers.Real):
+        raise TypeError(
+            f'residual must be None, a number, "{INVERSE_ROOT}" or "{REZERO}", got {residual!r}'
+        )
+    return checks.positive_number("residual", residual)
 
 
-def _check_layer(mlp: MLP, i: int, layer: Layer) -> None:
-    d_in, d_out = mlp.sizes[i : i + 2]
-    has_slope = mlp.activations[i].slope is not None
-    shapes = (d_in, d_out), (d_out,) if mlp.use_bias else None, () if has_slope else None
-    for name, leaf, shape in zip(Layer._fields, layer, shapes, strict=True):
-        lead = (count(layer),) if is_stacked(layer) and shape is not None else ()
-        given = None if leaf is None else jnp.shape(leaf)
-        shape = None if shape is None else (*lead, *shape)
-        if given != shape:
-            given, shape = ("none" if s is None else s for s in (given, shape))
-            raise ValueError(
-                f"params are of another network: {name} of layer {i + 1} is {given}, "
-                f"expected {shape}"
-            )
-
-
-def check_inputs(mlp: MLP, X: Any, dtype, ranks: tuple[int, ...] = (2,)) -> Array:
-    """Refuse X of a wrong rank, width or kind, empty or not finite; return it as a JAX array."""
-    X = as_array("X", X)
-    if not jnp.issubdtype(X.dtype, jnp.floating):
-        raise TypeError(f"X must be floating, got dtype {X.dtype}")
-    if X.ndim not in ranks:
-        shapes = {1: f"({mlp.sizes[0]},)", 2: f"(m, {mlp.sizes[0]})"}
-        expected = " or ".join(shapes[rank] for rank in reversed(ranks))
-        raise ValueError(f"X must have shape {expected}, got {X.shape}")
-    if X.shape[-1] != mlp.sizes[0]:
-        raise ValueError(f"X has {X.shape[-1]} features, but the network takes {mlp.sizes[0]}")
-    if X.shape[0] == 0:
-        raise ValueError("X holds no samples")
-    X = as_jax("X", X)
-    if X.dtype != dtype:
-        raise TypeError(f"X is {X.dtype}, but the parameters are {dtype}: cast one of them")
-    return X
-
-
-def as_jax(name: str, values: Any) -> Array:
-    """Return a JAX array; refused where an entry is not finite, or is not once it is float32."""
-    with np.errstate(over="ignore"):
-        array = jnp.asarray(values)
-    if checks.is_concrete(array):
-        checks.finite(name, np.asarray(array))
-    return array
-
-
-def as_array(name: str, values: Any):
-    """Return JAX and NumPy arrays as they are and anything else as a NumPy array."""
-    if isinstance(values, jax.Array | np.ndarray):
-        array = values
-    else:
-        try:
-            array = np.asarray(values)
-        except ValueError as error:
-            raise ValueError(f"{name} is not an array: {error}") from None
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key) or array.dtype.kind in "OUSMm":
-        raise TypeError(f"{name} must be an array of numbers, got dtype {array.dtype}")
-    return array
+def _short(alpha: float | str) -> str:
+    return alpha if isinstance(alpha, str) else f"{alpha:.4g}"

@@ -5,6 +5,7 @@ and entries of 1e25 have norm inf. Multiplying by a power of two is exact.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -70,24 +71,39 @@ def tree_norm(tree) -> Array:
 
 
 def split_norm(x: Array) -> tuple[Array, Array]:
-    """Return (r, k) with |x| = r 2^k and r in [0.5, 1); (0, 0) for zeros.
+    """Return (r, k) with |x| = r 2^k and r in [0.5, 1); (0, 0) for zeros."""
+    r, k, _ = split_norms(x)
+    return r[0], k[0]
 
-    Cheap for a large array: its squares are summed as they are, and anew after scaling only where
-    that sum is too small or too large to be right.
+
+def split_norms(*arrays: Array, if_extreme: Callable | None = None):
+    """Return the norms of some arrays of one dtype as `(r, k, None)`, vectors, |x| = r 2^k.
+
+    Cheap for large arrays: their squares are summed as they are, and all anew after scaling only
+    if one of those sums is too small or too large to be right (a sum of zeros is too small).
+
+    Args:
+      if_extreme: evaluated then and only then; its result comes third, and zeros like it else.
     """
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    arrays = tuple(x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in arrays)
+    more = (lambda: None) if if_extreme is None else if_extreme
 
     def scaled():
-        scale = power_of_two_scale(x)
-        root = jnp.sqrt(jnp.sum((x * scale) ** 2))
-        return root, exponent(jnp.squeeze(scale)) - 1
+        scales = [jnp.squeeze(power_of_two_scale(x)) for x in arrays]
+        sums = [jnp.sum((x * s) ** 2) for x, s in zip(arrays, scales, strict=True)]
+        return jnp.stack(sums), exponent(jnp.stack(scales)) - 1, more()
 
-    if x.size <= 1024:
-        root, shift = scaled()
+    if max(x.size for x in arrays) <= 1024:  # nothing to gain, and less to compile
+        squares, shift, extra = scaled()
     else:
-        squares, limits = jnp.vdot(x, x), jnp.finfo(x.dtype)
-        right = (squares > limits.tiny / limits.eps**2) & (squares < limits.max)
-        as_it_is = lambda: (jnp.sqrt(squares), jnp.zeros((), jnp.int32))  # noqa: E731
-        root, shift = jax.lax.cond(right, as_it_is, scaled)
+        squares = jnp.stack([jnp.vdot(x, x) for x in arrays])
+        limits = jnp.finfo(squares.dtype)
+        right = jnp.all((squares > limits.tiny / limits.eps**2) & (squares < limits.max))
+        none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(more))
+        as_it_is = lambda: (squares, jnp.zeros(len(arrays), jnp.int32), none)  # noqa: E731
+        squares, shift, extra = jax.lax.cond(right, as_it_is, scaled)
+    root = jnp.sqrt(squares)
     k = exponent(root)
-    return root * power_of_two(-k, x.dtype), k - shift
+    r = root * power_of_two(-k, root.dtype)
+    k = jnp.where(r == 0, 0, k - shift)
+    return r, k, extra

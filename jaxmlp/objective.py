@@ -2,15 +2,17 @@
 
 import dataclasses
 import functools
+import weakref
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Inexact
 
-from jaxmlp import checks, losses
-from jaxmlp.mlp import MLP, as_array, as_jax, check_inputs, check_params, forward
+from jaxmlp import checks, edge, losses, targets
+from jaxmlp.layer import Params
+from jaxmlp.mlp import MLP, forward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,17 +49,13 @@ class Objective:
         if not isinstance(self.mlp, MLP):
             raise TypeError(f"mlp must be an MLP, got {self.mlp!r}")
         loss = losses.get(self.loss)
-        output = self.mlp.output.name
-        if loss.outputs is not None and output not in loss.outputs:
-            raise ValueError(
-                f"{loss.name} needs a {' or '.join(loss.outputs)} output, but the MLP's is {output}"
-            )
+        losses.check_output(loss, self.mlp.output)
         object.__setattr__(self, "loss", loss)
 
     def __hash__(self):
         return hash((self.mlp, self.loss.name))
 
-    def __call__(self, params, X, Y) -> Float[Array, ""]:
+    def __call__(self, params: Params, X: ArrayLike, Y: ArrayLike) -> Float[Array, ""]:
         return _value(self, *check(self, params, X, Y))
 
 
@@ -66,13 +64,13 @@ def _value(J: Objective, params, X, Y):
     return value_and_output(J, params, X, Y)[0]
 
 
-def value_and_output(J: Objective, params, X, Y):
+def value_and_output(J: Objective, params: Params, X: Inexact[Array, "m d_0"], Y: Array):
     """Return J and A[L]; unchecked, for use inside jit."""
     Z, A = forward(J.mlp, params, X)
     return mean_loss(J, Z, A, Y), A
 
 
-def mean_loss(J: Objective, Z, A, Y) -> Float[Array, ""]:
+def mean_loss(J: Objective, Z, A, Y) -> Inexact[Array, ""]:
     """Return the loss of the last layer's Z and A, averaged; sums in float32 at least."""
     Z, A, Y = loss_inputs(J, Z, A, Y)
     return jnp.sum(J.loss.value(Z, A, Y)) / divisor(J, len(A))
@@ -81,7 +79,7 @@ def mean_loss(J: Objective, Z, A, Y) -> Float[Array, ""]:
 def loss_inputs(J: Objective, Z, A, Y):
     """Z, A and the targets as rows, all in the precision that the loss is computed in."""
     dtype = jnp.promote_types(Z.dtype, jnp.float32)
-    return Z.astype(dtype), A.astype(dtype), losses.as_rows(J.loss, Y, A.shape[1], dtype)
+    return Z.astype(dtype), A.astype(dtype), targets.targets_as_rows(J.loss, Y, A.shape[1], dtype)
 
 
 def divisor(J: Objective, m: int) -> int:
@@ -91,14 +89,25 @@ def divisor(J: Objective, m: int) -> int:
 
 def check(J: Objective, params, X, Y):
     """Refuse what does not fit; return X and Y as JAX arrays. Values only where concrete."""
-    dtype = check_params(J.mlp, params)
-    X = check_inputs(J.mlp, X, dtype)
-    Y = as_array("Y", Y)
+    dtype = edge.checked_params(J.mlp, params)
+    X = edge.checked_inputs(J.mlp.sizes[0], X, dtype)
+    if _TARGETS.get((id(Y), J, X.shape[0])) is Y:
+        return params, X, Y
+    rows = edge.as_array("Y", Y)
     K = J.mlp.sizes[-1]
-    losses.check_target_shape(J.loss, Y, X.shape[0], K)
-    if checks.is_concrete(Y):
-        losses.check_target_values(J.loss, np.asarray(Y), K)
-    return params, X, as_jax("Y", Y)
+    targets.check_target_shape(J.loss, rows, X.shape[0], K)
+    if checks.is_concrete(rows):
+        parts = edge.local_values(rows) if isinstance(rows, jax.Array) else [rows]
+        for part in parts:
+            targets.check_target_values(J.loss, part, K)
+    taken = edge.as_jax("Y", rows)
+    if taken is Y and checks.is_concrete(Y):
+        _TARGETS[id(Y), J, X.shape[0]] = Y
+    return params, X, taken
+
+
+# JAX arrays that were looked at as targets: nobody can change them
+_TARGETS: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 def require_objective(J: Any) -> Objective:

@@ -1,55 +1,97 @@
-"""Parameters: a tuple of layers, input side first; long runs of equal layers as one stacked array.
+"""How parameters are grouped: a tuple of layers, long runs of equal ones as one stacked array.
 
 A plain `Layer` holds `W (d_in, d_out)`; a stacked one holds n layers of equal shape as
-`W (n, d, d)`, `b (n, d)`. Every function of the package accepts any grouping of the right layers.
+`W (n, d, d)`, `b (n, d)`. Every function of the package accepts any grouping of the right layers,
+regroups to that of `mlp.init` at its edge, and regroups its results at the exit.
 """
 
+import functools
 import itertools
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-if TYPE_CHECKING:
-    from jaxmlp.mlp import MLP
+from jaxmlp.layer import Layer
+from jaxmlp.walk import Run
 
 STACK_FROM = 32
 
-
-class Layer(NamedTuple):
-    """Hold one layer's parameters, or those of n stacked layers (then with a leading n).
-
-    W: `(d_in, d_out)`; b: `(d_out,)`, None without biases; slope: `()`, PReLU's, None elsewhere.
-    """
-
-    W: Float[Array, "*n d_in d_out"]
-    b: Float[Array, "*n d_out"] | None = None
-    slope: Float[Array, "*n"] | None = None
-
-    def __repr__(self):
-        fields = [(name, value) for name, value in self._asdict().items() if value is not None]
-        if getattr(self.W, "ndim", 2) == 3:
-            shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in fields)
-            return f"Layer({self.W.shape[0]} layers: {shapes})"
-        return f"Layer({', '.join(f'{name}={value!r}' for name, value in fields)})"
+Counts = tuple[int | None, ...]
+"""How many layers each entry stacks; None for a plain layer."""
 
 
 def is_stacked(layer: Layer) -> bool:
     """Whether the Layer holds several layers."""
-    return jnp.ndim(layer.W) == 3
-
-
-def slopes(layer: Layer) -> tuple:
-    """What the layer's activation takes after its own arguments: PReLU's slope, else nothing."""
-    return () if layer.slope is None else (layer.slope,)
+    return jnp.ndim(layer.W) > 2
 
 
 def count(layer: Layer) -> int:
     """How many layers the Layer holds."""
     return layer.W.shape[0] if is_stacked(layer) else 1
+
+
+def lead(layer: Layer) -> tuple[int, ...]:
+    """The axis that a stack's leaves lead with: `(n,)`, () for a plain layer."""
+    return layer.W.shape[:-2]
+
+
+def samples_first(counts: Counts, entries: Sequence) -> list:
+    """Swap layer and sample, the first two axes of what a stack gave; it is its own inverse."""
+    swap = functools.partial(jax.tree.map, lambda x: jnp.moveaxis(x, 0, 1))
+    return [entry if n is None else swap(entry) for n, entry in zip(counts, entries, strict=True)]
+
+
+def counts_of(params: Iterable[Layer]) -> Counts:
+    """How params are grouped."""
+    return tuple(count(layer) if is_stacked(layer) else None for layer in params)
+
+
+def regroup(entries: Sequence, have: Counts, want: Counts) -> tuple:
+    """Return entries grouped as `have`, pytrees that lead with n for a stack, grouped as `want`.
+
+    They are returned as they are if the groupings are the same.
+    """
+    if have == want:
+        return tuple(entries)
+    rest = iter(split(entries, have))
+    return tuple(
+        next(rest)
+        if n is None
+        else jax.tree.map(lambda *leaves: jnp.stack(leaves), *itertools.islice(rest, n))
+        for n in want
+    )
+
+
+def split(entries: Sequence, have: Counts) -> list:
+    """Return one entry for each of the layers 1..L."""
+    each = []
+    for entry, n in zip(entries, have, strict=True):
+        if n is None:
+            each.append(entry)
+            continue
+        leaves, tree = jax.tree.flatten(entry)
+        columns = zip(*map(list, leaves), strict=True) if leaves else [()] * n
+        each.extend(jax.tree.unflatten(tree, column) for column in columns)
+    return each
+
+
+def canonical(runs: Sequence[Run], params: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Return params in the storage of `mlp.init`."""
+    return regroup(params, counts_of(params), tuple(run.count for run in runs))
+
+
+def grouped_like(params: Sequence[Layer], runs: Sequence[Run], entries: Sequence) -> tuple:
+    """Return what the walk made of each run, grouped as params are."""
+    return regroup(entries, tuple(run.count for run in runs), counts_of(params))
+
+
+def in_container_of(params: Any, entries: Sequence) -> Any:
+    """Return Layers grouped like params in the container that params came in."""
+    return jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(tuple(entries)))
 
 
 def layers(params: Iterable[Layer]) -> list[Layer]:
@@ -62,49 +104,39 @@ def layers(params: Iterable[Layer]) -> list[Layer]:
       >>> len(params), len(layers(params)), layers(params)[49].W.shape
       (3, 51, (8, 8))
     """
-    plain = []
-    for layer in params:
-        if not is_stacked(layer):
-            plain.append(layer)
-            continue
-        columns = [[None] * count(layer) if leaf is None else list(leaf) for leaf in layer]
-        plain.extend(Layer(*leaves) for leaves in zip(*columns, strict=True))
-    return plain
+    params = tuple(params)
+    return split(params, counts_of(params))
 
 
-def stack(layers: Iterable[Layer], mlp: "MLP | None" = None) -> tuple[Layer, ...]:
+def stack(layers: Iterable[Layer], mlp: Any = None) -> tuple[Layer, ...]:
     """Return the layers in the storage of `mlp.init`: runs of equal layers as one stacked Layer.
 
     Args:
       layers: plain layers, layer 1 first.
-      mlp: the network; its `stack_from` and activations decide. Without it runs of equal shape
-        longer than 32 are grouped.
+      mlp: the network; its `stack_from` and Specs decide. Without it runs of equal shape longer
+        than 32 are grouped.
     """
     layers = list(layers)
-    groups = _equal_runs(layers) if mlp is None else [run.count or 1 for run in mlp.runs]
-    if sum(groups) != len(layers):
-        raise ValueError(f"got {len(layers)} layers for a network of {sum(groups)}")
-    stacked = [False] * len(groups) if mlp is None else [run.count is not None for run in mlp.runs]
-    if mlp is None:
-        stacked = [n > STACK_FROM for n in groups]
-    params, rest = [], iter(layers)
-    for n, as_one in zip(groups, stacked, strict=True):
-        run = list(itertools.islice(rest, n))
-        params.extend([jax.tree.map(lambda *leaves: jnp.stack(leaves), *run)] if as_one else run)
-    return tuple(params)
+    want = _equal_runs(layers) if mlp is None else tuple(run.count for run in mlp.runs)
+    expected = sum(1 if n is None else n for n in want)
+    if expected != len(layers):
+        raise ValueError(f"got {len(layers)} layers for a network of {expected}")
+    return regroup(layers, (None,) * len(layers), want)
 
 
-def _equal_runs(layers: list[Layer]) -> list[int]:
-    """Lengths of the runs of layers with equal shapes."""
-
+def _equal_runs(layers: list[Layer]) -> Counts:
     def shapes(layer):
         return tuple(None if leaf is None else jnp.shape(leaf) for leaf in layer)
 
-    return [len(list(run)) for _, run in itertools.groupby(layers, key=shapes)]
+    lengths = [len(list(run)) for _, run in itertools.groupby(layers, key=shapes)]
+    runs = [[n] if n > STACK_FROM else [None] * n for n in lengths]
+    return tuple(itertools.chain.from_iterable(runs))
 
 
 def as_dict(params: Iterable[Layer]) -> dict[str, Array]:
-    """Return `{"W1": ..., "b1": ..., "W2": ...}`, as the notes number them; `slope1` for PReLU.
+    """Return `{"W1": ..., "b1": ..., "W2": ...}`, as the notes number them.
+
+    PReLU's learned number is `slope1`, ReZero's gate `alpha2`.
 
     Example:
       >>> import jax, jaxmlp
@@ -119,11 +151,11 @@ def as_dict(params: Iterable[Layer]) -> dict[str, Array]:
     }
 
 
-def from_dict(arrays: Mapping[str, Array], mlp: "MLP | None" = None) -> tuple[Layer, ...]:
+def from_dict(arrays: Mapping[str, Array], mlp: Any = None) -> tuple[Layer, ...]:
     """Return the parameters that `as_dict` made a dictionary of, in the storage of `stack`.
 
     Raises:
-      ValueError: for a name that is not W, b or slope with the number of a layer.
+      ValueError: for a name that is not W, b, slope or alpha with the number of a layer.
     """
     numbers = [int(name[1:]) for name in map(str, arrays) if re.fullmatch(r"W\d+", name)]
     L = min(max(numbers, default=0), len(arrays) + 1)
@@ -135,13 +167,13 @@ def from_dict(arrays: Mapping[str, Array], mlp: "MLP | None" = None) -> tuple[La
             f"expected W1..WL (and b1.., slope1..); unknown: {unknown}, missing: {missing}"
         )
     plain = [
-        Layer(arrays[f"W{number}"], arrays.get(f"b{number}"), arrays.get(f"slope{number}"))
+        Layer(*(arrays.get(f"{field}{number}") for field in Layer._fields))  # pyright: ignore
         for number in range(1, L + 1)
     ]
     return stack(plain, mlp)
 
 
-def weight_mask(params: tuple[Layer, ...]) -> tuple[Layer, ...]:
+def weight_mask(params):
     """Return True at every W and False elsewhere: what weight decay may touch.
 
     Example:
@@ -149,4 +181,4 @@ def weight_mask(params: tuple[Layer, ...]) -> tuple[Layer, ...]:
       >>> decay = optax.add_decayed_weights(1e-3, mask=weight_mask)
     """
     masks = [jax.tree.map(lambda _: False, layer)._replace(W=True) for layer in params]
-    return jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(masks))
+    return in_container_of(params, masks)

@@ -13,29 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp import activations, checks, initializers
+from jaxmlp import activations, checks, edge, flow, initializers, walk
 from jaxmlp.activations import Activation
 from jaxmlp.backprop import check_hand
-from jaxmlp.flow import (
-    Forward,
-    GradientFlow,
-    Kept,
-    backward_layer,
-    flow_of,
-    forward_layer,
-    forward_segment,
-    output_derivative,
-    pick,
-    read_layer,
-    scaled_input,
-)
+from jaxmlp.flow import ForwardReading, GradientFlow, Kept, Sized, sized
 from jaxmlp.initializers import Initializer
-from jaxmlp.mlp import MLP, Segment, as_array
+from jaxmlp.layer import Layer, Spec, started
+from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective, check, divisor
-from jaxmlp.storage import Layer
+from jaxmlp.walk import Run, layer_at
 
 NETWORK = ("activation", "init", "depth", "width", "seed")
-VERDICTS = ("vanishing", "healthy", "exploding")
+VERDICTS = ("vanishing", "healthy", "exploding", "not finite", "incomplete")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -58,12 +47,20 @@ class SweepTable:
         return [dict(zip(self._columns, row, strict=True)) for row in rows]
 
     def select(self, **values: Any) -> "SweepTable":
-        """Return the rows whose columns have these values: `select(activation="tanh")`."""
+        """Return the rows whose columns have these values: `select(depth=(5, 10), init="he")`.
+
+        Raises:
+          ValueError: for an unknown column, and for a value that its column does not hold.
+        """
         chosen = np.ones(len(self._columns["layer"]), bool)
-        for name, value in values.items():
+        for name, wanted in values.items():
             if name not in self._columns:
                 raise checks.unknown_name("column", name, self._columns)
-            chosen &= self._columns[name] == value
+            column = self._columns[name]
+            for value in _several(wanted):
+                if not np.any(column == value):
+                    raise ValueError(f"no row has {name} = {value!r}; {_held(column)}")
+            chosen &= np.isin(column, _several(wanted))
         return SweepTable({name: column[chosen] for name, column in self._columns.items()})
 
     def summary(
@@ -75,34 +72,39 @@ class SweepTable:
 
         `log10_change` = log10 of the norm at the first hidden layer over that at the last one;
         `factor_per_layer` = the geometric mean of the steps between them (NaN for one hidden
-        layer); `verdict`: "vanishing" below, "exploding" above the thresholds, else "healthy".
+        layer); `verdict`: "vanishing" below, "exploding" above the thresholds, else "healthy";
+        "not finite" where a number left the range, "incomplete" (with NaN) for a network of which
+        the table lacks layers.
         """
         if not 0 < vanishing < exploding:
             raise ValueError(f"expected 0 < vanishing < exploding, got {vanishing} and {exploding}")
-        networks: dict[tuple, list[tuple[float, float]]] = {}
+        networks: dict[tuple, list] = {}
         for rows in self._networks():
             network = tuple(self._columns[name][rows.start].item() for name in NETWORK)
-            first, last = self._columns["log10_delta"][rows][[0, -2]].tolist()
-            networks.setdefault(network[:-1] if over_seeds else network, []).append((first, last))
-        rows = [
-            dict(zip(NETWORK, network, strict=False))
-            | _change(np.median(ends, axis=0), network[NETWORK.index("depth")])
-            for network, ends in networks.items()
-        ]
-        for row in rows:
+            whole = rows.stop - rows.start == network[NETWORK.index("depth")] + 1
+            ends = self._columns["log10_stream"][rows][[0, -2]].tolist() if whole else None
+            networks.setdefault(network[:-1] if over_seeds else network, []).append(ends)
+        found = []
+        for network, ends in networks.items():
+            row, nan = dict(zip(NETWORK, network, strict=False)), (np.nan, np.nan)
+            row |= _change(np.median([e or nan for e in ends], axis=0), row["depth"])
             row["verdict"] = verdict(row["log10_change"], vanishing, exploding)
-        return rows
+            found.append(row | ({"verdict": "incomplete"} if None in ends else {}))
+        return found
 
     def _networks(self) -> list[slice]:
-        starts = np.flatnonzero(self._columns["layer"] == 1).tolist()
-        return [slice(a, b) for a, b in itertools.pairwise([*starts, len(self._columns["layer"])])]
+        """The rows of each network: they stand together, in the order of its layers."""
+        keys = list(zip(*(self._columns[name].tolist() for name in NETWORK), strict=True))
+        starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
+        return [slice(a, b) for a, b in itertools.pairwise([*starts, len(keys)])]
 
     def to_csv(self, path: str | Path) -> Path:
         """Write all rows with a header line; return the path."""
         with Path(path).open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
-            writer.writerows(self.records())
+            for row in self.records():
+                writer.writerow({name: checks.csv_cell(value) for name, value in row.items()})
         return Path(path)
 
     def __repr__(self):
@@ -110,6 +112,8 @@ class SweepTable:
 
     def _repr_html_(self):
         rows = self.summary()
+        if not rows:
+            return f"<p>{html.escape(repr(self))}</p>"
         head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
         body = "".join(
             f"<tr>{''.join(f'<td>{html.escape(_cell(value))}</td>' for value in row.values())}</tr>"
@@ -118,9 +122,17 @@ class SweepTable:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def _held(column: np.ndarray) -> str:
+    """What a column holds, in words."""
+    values = np.unique(column).tolist()
+    shown = ", ".join(map(repr, values[:12]))
+    return f"it holds {shown}" + (f" and {len(values) - 12} more" if len(values) > 12 else "")
+
+
 def _change(ends: np.ndarray, depth: int) -> dict[str, float]:
+    """From the norms at the first and the last hidden layer; -inf minus -inf is no change."""
     first, last = ends.tolist()
-    change = first - last if np.isfinite(last) else np.nan
+    change = first - last if not (first == last == -np.inf) else -np.inf
     factor = 10.0 ** (change / (depth - 1)) if depth > 1 else np.nan
     return {
         "log10_first": first,
@@ -131,8 +143,13 @@ def _change(ends: np.ndarray, depth: int) -> dict[str, float]:
 
 
 def verdict(log10_change: float, vanishing: float = 1e-3, exploding: float = 1e3) -> str:
-    """Return "vanishing", "healthy" or "exploding"; NaN, a norm of exactly zero, is vanishing."""
-    if not log10_change >= np.log10(vanishing):
+    """Return "vanishing", "healthy", "exploding", or "not finite" for NaN and inf.
+
+    A norm of exactly zero, -inf, is vanishing.
+    """
+    if np.isnan(log10_change) or log10_change == np.inf:
+        return VERDICTS[3]
+    if log10_change < np.log10(vanishing):
         return VERDICTS[0]
     return VERDICTS[1] if log10_change <= np.log10(exploding) else VERDICTS[2]
 
@@ -142,11 +159,13 @@ def depth_sweep(
     activations: Any = ("sigmoid", "tanh", "relu", "leaky_relu"),
     inits: Any = ("lecun", "he"),
     depths: int | Sequence[int] = (2, 5, 10, 20, 50),
-    seeds: int | Sequence[int] = (0,),
+    seeds: Sequence[int] | None = None,
+    num_seeds: int | None = None,
     width: int | Sequence[int] = 128,
     X,
     Y,
     loss: str = "cross_entropy",
+    num_classes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SweepTable:
     """Measure the gradient flow of every network of a grid.
@@ -156,20 +175,26 @@ def depth_sweep(
 
     Args (one value may stand for a list of one):
       activations: names or Activations. inits: names, `gaussian(...)` or callables.
-      depths: numbers of hidden layers, at least 1. seeds: in 0..2^32-1. width: of every layer.
+      depths: numbers of hidden layers, at least 1. width: of every layer.
+      seeds: a sequence of seeds in 0..2^32-1, (0,) by default; or num_seeds: the seeds 0, 1, ...
       X, Y: the samples, as `Objective` takes them.
+      num_classes: K, for labels; by default one more than the largest of them.
       loss: with "cross_entropy" the output is softmax, with "binary_cross_entropy" sigmoid, else
         linear.
       progress: `progress(networks_done, networks)`.
+
+    Raises:
+      TypeError, ValueError: as `Objective`; for an empty list, for two entries of one name, for
+        labels of one class without num_classes.
     """
     depths = [checks.integer("depth", depth, at_least=1) for depth in _several(depths)]
-    seeds = [checks.seed(seed) for seed in _several(seeds)]
+    seeds = _checked_seeds(seeds, num_seeds)
     widths = [checks.integer("width", w, at_least=1) for w in _several(width)]
     acts, named_inits = _resolve(activations, inits)
     for name, given in (("depths", depths), ("seeds", seeds), ("widths", widths)):
         if not given or len(set(given)) < len(given):
             raise ValueError(f"{name} must be one or more different numbers, got {given}")
-    J, X, Y = _output_objective(loss, X, Y)
+    J, X, Y = _output_objective(loss, X, Y, num_classes)
     total = len(acts) * len(named_inits) * len(depths) * len(widths) * len(seeds)
     flows: dict[tuple, GradientFlow] = {}
     for width, seed in itertools.product(widths, seeds):
@@ -198,21 +223,55 @@ def _several(values) -> list:
     )
 
 
+def _checked_seeds(seeds: Any, num_seeds: int | None) -> list[int]:
+    if num_seeds is not None:
+        if seeds is not None:
+            raise ValueError("give seeds or num_seeds, not both")
+        return list(range(checks.integer("num_seeds", num_seeds, at_least=1)))
+    if seeds is None:
+        return [0]
+    if not isinstance(seeds, Iterable) or isinstance(seeds, str):
+        raise TypeError(f"seeds must be a sequence of seeds, got {seeds!r}: for so many seeds give "
+                        "num_seeds")  # fmt: skip
+    return [checks.seed(seed) for seed in seeds]
+
+
 def _resolve(acts, inits):
     acts = [activations.get(act) for act in _several(acts)]
     inits = [initializers.get(init) for init in _several(inits)]
+    for kind, given in (("activations", acts), ("inits", inits)):
+        names = [each.name for each in given]
+        if not names:
+            raise ValueError(f"{kind} must name at least one, got none")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"{kind} must have different names, but {twice[0]!r} stands twice: rows of the "
+                "table are told apart by name"
+            )
     for act in acts:
         check_hand(Objective(MLP((1, 1, 1), hidden=act, output="linear"), "mse"))
     return acts, inits
 
 
-def _output_objective(loss: str, X, Y):
+def _output_objective(loss: str, X, Y, num_classes: int | None):
     """Return the objective of the last layer by itself, which all networks share, and the data."""
     outputs = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}
-    Y = as_array("Y", Y)
-    labels = Y.ndim == 1 and np.issubdtype(Y.dtype, np.integer)
-    K = int(np.max(Y, initial=0)) + 1 if labels else (*Y.shape, 1)[1]
-    mlp = MLP((np.shape(X)[-1], K), output=outputs.get(loss, "linear"))
+    Y = edge.as_array("Y", Y)
+    labels = loss == "cross_entropy" and Y.ndim == 1
+    if num_classes is not None and not labels:
+        raise ValueError(
+            f"num_classes is for labels of the cross-entropy, got Y of shape {Y.shape}"
+        )
+    if num_classes is not None:
+        K = checks.integer("num_classes", num_classes, at_least=2)
+    elif labels:
+        K = int(np.max(Y, initial=0)) + 1
+        if K == 1:
+            raise ValueError("all labels are 0, which is one class: give num_classes=")
+    else:
+        K = (*Y.shape, 1)[1]
+    mlp = MLP((np.shape(edge.as_array("X", X))[-1], K), output=outputs.get(loss, "linear"))
     J = Objective(mlp, loss)
     return J, *check(J, mlp.init(jax.random.key(0)), X, Y)[1:]
 
@@ -233,7 +292,7 @@ class _Hidden(NamedTuple):
 
     first: Kept
     stack: Kept
-    readings: Forward
+    readings: ForwardReading
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -270,23 +329,22 @@ def _scaled(weights: _Weights, stds, std_b) -> _Weights:
     )
 
 
-def _sloped(act: Activation, layer: Layer) -> Layer:
-    """Give PReLU's layers the slope they start with."""
-    if act.slope is None:
-        return layer
-    return layer._replace(slope=jnp.full(layer.W.shape[:-2], act.slope, layer.W.dtype))
+def _started(act: Activation, layer: Layer) -> Sized:
+    """The layer as it starts, and as the flow's rule takes it."""
+    return sized(started(Spec(act), layer.W, layer.b))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _forward(act: Activation, weights: _Weights, X) -> _Hidden:
-    first, stack = _sloped(act, weights.first), _sloped(act, weights.stack)
-    A, kept_first, reading_first = forward_layer(act, first, scaled_input(X))
-
-    # one layer more than the deepest network has, so that `kept` holds the output of every other
-    deep = Segment(1, stack.W.shape[0], act, stack)
-    _, kept, readings = forward_segment(deep, A, statistics=True)
-    readings = jax.tree.map(lambda a, b: jnp.append(a, b), reading_first, readings)
-    return _Hidden(kept_first, kept, readings)
+    # one layer more than the deepest network has, so that what is saved holds every other's output
+    n, *shape = weights.stack.W.shape
+    runs = [Run(1, None, weights.first.W.shape, Spec(act)), Run(2, n, tuple(shape), Spec(act))]
+    layers = [_started(act, weights.first), _started(act, weights.stack)]
+    rule = flow.rule(len(X), statistics=True)
+    _, (first, stack), (one, others) = walk.forward(
+        rule, runs, layers, (flow.scaled_input(X), None)
+    )
+    return _Hidden(first, stack, walk.in_line(runs, [one, others]))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -295,29 +353,24 @@ def _measure(act: Activation, J: Objective, weights: _Weights, hidden: _Hidden, 
 
     The depth is a number like any other here: a loop with a traced bound, walked backwards by hand.
     """
-    first, stack = _sloped(act, weights.first), _sloped(act, weights.stack)
-    out = pick(weights.outputs, i)
-    A_D = pick(hidden.stack.A_prev, depth - 1)
-    A_L, kept, forward = forward_layer(J.mlp.output, out, A_D, keep_Z=True)
-    dZ = output_derivative(J, out, kept.Z, A_L, Y)
-    divided_by = divisor(J, Y.shape[0])
-    carry, last = read_layer(out, kept, dZ, divided_by)
-
-    def body(t, state):
-        carry, readings = state
-        l = depth - 2 - t
-        carry, reading = backward_layer(
-            act, pick(stack, l), pick(hidden.stack, l), *carry, divisor=divided_by
-        )
-        return carry, jax.tree.map(lambda all, one: all.at[l + 1].set(one), readings, reading)
-
-    most = stack.W.shape[0] + 1
-    buffers = jax.tree.map(lambda x: jnp.zeros(most, x.dtype).at[depth].set(x), last)
-    carry, readings = jax.lax.fori_loop(0, depth - 1, body, (carry, buffers))
-    _, reading = backward_layer(act, first, hidden.first, *carry, divisor=divided_by)
-    backward = jax.tree.map(lambda all, one: all.at[0].set(one), readings, reading)
-    forward = jax.tree.map(lambda all, one: all.at[depth].set(one), hidden.readings, forward)
-    return flow_of(forward, backward)
+    spec, output = Spec(act), Spec(J.mlp.output)
+    rule = flow.rule(divisor(J, Y.shape[0]), statistics=True)
+    # The output layer of this depth, on the hidden layers that all depths share
+    out = sized(layer_at(weights.outputs, i))
+    A_D = layer_at(hidden.stack.A_prev, depth - 1)
+    (A_L, S_L), kept, ahead = rule.forward(output, out, (A_D, None))
+    carry = flow.output_derivative(J, S_L, A_L, Y)
+    # Back through the output, the stack as far as this network has it, and layer 1
+    carry, last = rule.backward(output, out, kept, carry)
+    carry, readings = walk.backward_to_depth(
+        rule, spec, _started(act, weights.stack), hidden.stack, carry, depth - 1
+    )
+    _, first = rule.backward(spec, _started(act, weights.first), hidden.first, carry)
+    back = jax.tree.map(lambda one, all: jnp.concatenate([one[None], all]), first, readings)
+    back = jax.tree.map(lambda all, one: all.at[depth].set(one), back, last)
+    ahead = jax.tree.map(lambda all, one: all.at[depth].set(one), hidden.readings, ahead)
+    exists = jnp.arange(len(ahead.above_range)) <= depth
+    return flow.flow_of(len(Y), ahead._replace(above_range=ahead.above_range & exists), back)
 
 
 def _as_table(rows: list[tuple[tuple, GradientFlow]]) -> SweepTable:

@@ -12,9 +12,10 @@ import numpy as np
 
 from jaxmlp.checks import integer
 from jaxmlp.gradcheck import Certificate, check_grads
+from jaxmlp.layer import started
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective
-from jaxmlp.storage import Layer, stack
+from jaxmlp.storage import stack
 
 __all__ = [
     "Problem",
@@ -146,12 +147,8 @@ def _problem(seed: int, name: str, sizes: tuple, options: dict, loss: str, m: in
     J, rng = Objective(MLP(sizes, **options), loss), np.random.default_rng(seed)
     draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)  # noqa: E731
     layers = [
-        Layer(
-            draw(a, b) * (1.5 / a) ** 0.5,
-            draw(b) / 3 if J.mlp.use_bias else None,
-            None if act.slope is None else jnp.asarray(act.slope, jnp.float32),
-        )
-        for a, b, act in zip(sizes, sizes[1:], J.mlp.activations, strict=False)
+        started(spec, draw(a, b) * (1.5 / a) ** 0.5, draw(b) / 3 if J.mlp.use_bias else None)
+        for a, b, spec in zip(sizes, sizes[1:], J.mlp.specs, strict=False)
     ]
     X, Y = draw(m, sizes[0]), draw(m, sizes[-1])
     if loss == "cross_entropy":

@@ -1,8 +1,38 @@
 """Every test runs with the shape annotations of jaxmlp checked, and with warnings as errors."""
 
-import jax
-import pytest
-from jaxtyping import install_import_hook
+import mmap
+import os
+from importlib import util
+from pathlib import Path
+
+# Nearly all the time of the tests is compilation, so XLA is told to compile fast and not to compile
+# fast code: two thirds of the time go. The experiments run as users run them. A flag that this
+# jaxlib does not know would end the process, so each is looked for in it first.
+FAST_TO_COMPILE = {
+    "xla_backend_optimization_level": "0",
+    "xla_cpu_use_fusion_emitters": "false",
+    "xla_cpu_parallel_codegen_split_count": "1",
+}
+
+
+def _known_flags():
+    """Those of the flags above that the installed jaxlib knows."""
+    package = Path(util.find_spec("jaxlib").origin).parent
+    unknown, known = dict(FAST_TO_COMPILE), []
+    for library in sorted(package.glob("*.so*"), key=lambda path: -path.stat().st_size):
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m:
+            found = [name for name in unknown if m.find(name.encode()) >= 0]
+        known += [f"--{name}={unknown.pop(name)}" for name in found]
+        if not unknown:
+            break
+    return known
+
+
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_known_flags()])
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 with install_import_hook("jaxmlp", "shapes.check_shapes"):
     import jaxmlp  # noqa: F401

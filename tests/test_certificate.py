@@ -129,7 +129,7 @@ BROKEN = {
     "complex": (lambda grads: with_names(grads) | {"b2": 1j * np.ones(5)}, "missing", "real"),
     "NaN": (lambda g: with_names(g) | {"b2": g[1][1] * np.nan}, "not finite", "not finite"),
     "infinity": (lambda g: with_names(g) | {"b2": g[1][1] / 0.0}, "not finite", "not finite"),
-    "zeros, integers": (lambda g: with_names(g) | {"b2": np.zeros(5, int)}, "wrong", "db2 alone"),
+    "zeros, integers": (lambda g: with_names(g) | {"b2": np.zeros(5, int)}, "wrong", "all zeros"),
     "too long": (
         lambda g: with_names(g) | {"b2": np.ones(6)},
         "wrong shape (6,), not (5,)",
@@ -146,7 +146,7 @@ def test_what_is_no_gradient_fails_in_its_row_and_raises_nothing(broken):
         certificate = check(lambda *args: form(right(*args)))
     assert not certificate.passed
     assert row(certificate, "b2").verdict.startswith(verdict)
-    assert note in " ".join(certificate.notes)
+    assert note in str(certificate)
     nothing_came = broken in ("None", "a number", "empty")
     assert certificate.first_wrong == (3 if nothing_came else 2)
 
@@ -320,7 +320,7 @@ def test_right_gradients_pass_fresh_and_trained():
 
 def all_steps(params, X, Y, wrong=None, share=1.0):
     """E3 of a softmax regression on one tanh layer, with one step off."""
-    (W1, b1, _), (W2, b2, _) = params
+    (W1, b1, *_), (W2, b2, *_) = params
     m, found = len(X), {}
 
     def note(name, value):
@@ -395,7 +395,7 @@ def at_the_origin(gate, factor=1.0):
     Y = np.eye(4)[rng.integers(0, 4, 8)]
 
     def candidate(params, X, Y):
-        (W1, b1, _), (W2, b2, _) = params
+        (W1, b1, *_), (W2, b2, *_) = params
         Z1 = X @ W1 + b1
         A1 = np.maximum(Z1, 0)
         dZ2 = plants.softmax(A1 @ W2 + b2) - Y
@@ -572,7 +572,7 @@ def test_complex_step_is_used_exactly_where_jax_evaluates_it_rightly(name):
         exact = jax.vmap(jax.grad(act.fn))(Z)
         try:
             step = np.asarray(act.fn(jnp.asarray(Z + 1e-20j))).imag / 1e-20
-        except TypeError:  # no complex form
+        except (TypeError, ValueError):  # no complex form
             step = np.full(9, np.nan)
     agrees = np.allclose(step, exact, rtol=1e-13, atol=0)
     assert agrees == (act.name not in numeric.NOT_COMPLEX)
@@ -688,10 +688,12 @@ def test_what_no_known_mistake_explains_is_not_explained():
     certificate = check(odd)
     assert certificate.diagnoses == ()
     assert any("no known mistake" in note and "dW2 alone" in note for note in certificate.notes)
-    both = {name: (lambda x: x + np.arange(x.size).reshape(x.shape)) for name in ("W2", "b2")}
-    certificate = check(changed(**both))
-    assert certificate.diagnoses == ()
-    assert any("in dZ2 = dA2 * act'(Z2)" in note for note in certificate.notes)
+    off = lambda x: x + np.arange(x.size).reshape(x.shape)  # noqa: E731
+    cases = {("W2", "b2"): "dW2 and db2 alone", ("W1", "b1", "W2", "b2"): "in dZ2 = "}
+    for names, words in cases.items():
+        certificate = check(changed(**dict.fromkeys(names, off)))
+        assert certificate.diagnoses == ()
+        assert any(words in note for note in certificate.notes)
 
 
 def test_the_mend_names_the_layer():

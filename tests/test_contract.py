@@ -104,7 +104,9 @@ def test_the_gradient_in_X_is_right_too(J, params, X, Y):
     assert abs(value - J(params, X, Y)) <= limit * max(1, abs(value))
     with jax.enable_x64(True):
         exact = np.asarray(exact_dX(J)(*jax.tree.map(np.float64, (params, X)), Y))
-    assert np.abs(dX - exact).max() <= limit * np.abs(exact).max()
+    # Weights may cancel to any degree; then autodiff in the same precision is off as far
+    own = np.abs(np.asarray(exact_dX(J)(params, X, Y), np.float64) - exact).max()
+    assert np.abs(dX - exact).max() <= max(limit * np.abs(exact).max(), 4 * own)
 
 
 @functools.cache

@@ -1,9 +1,12 @@
+import functools
 import gzip
 import hashlib
+import importlib.util
+import os
 import statistics
 import struct
-import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -75,24 +78,28 @@ def test_linear_classifier_reaches_the_loss_and_accuracy_printed_in_the_notes():
 
 @pytest.mark.parametrize(("num_classes", "gap"), [(3, 4), (5, 0.4 * np.pi)])
 def test_arm_without_noise_turns_four_radians_from_its_start(num_classes, gap):
-    data = spiral(KEY, points_per_class=50, num_classes=num_classes, noise=0)
-    z = (data.X[:, 1] + 1j * data.X[:, 0]).reshape(num_classes, 50)
-    r = np.arange(50) / 49
+    data = spiral(KEY, points_per_class=800, num_classes=num_classes, noise=0)
+    z = (data.X[:, 1] + 1j * data.X[:, 0]).reshape(num_classes, 800)
+    r = np.arange(800) / 799
     expected = r * np.exp(1j * (gap * np.arange(num_classes)[:, None] + 4 * r))
     np.testing.assert_allclose(z, expected, rtol=0, atol=32 * EPS)  # rounding; angles up to 12
 
 
 def test_noise_of_a_drawn_spiral_has_the_stated_standard_deviation():
-    data = spiral(KEY, points_per_class=1000, num_classes=4, noise=0.3)
-    r = np.tile(np.linspace(0, 1, 1000), 4)
+    data = spiral(KEY, points_per_class=800, num_classes=5, noise=0.3)
+    r = np.tile(np.linspace(0, 1, 800), 5)
     z = data.X[:, 1] + 1j * data.X[:, 0]
-    residual = np.angle(z * np.exp(-1j * (np.pi / 2 * data.Y + 4 * r)))[r > 0]
+    residual = np.angle(z * np.exp(-1j * (2 * np.pi / 5 * data.Y + 4 * r)))[r > 0]
     # Monte Carlo, five standard errors of a mean and of a standard deviation.
     assert abs(residual.mean()) < 5 * 0.3 / residual.size**0.5
     assert residual.std() == pytest.approx(0.3, abs=5 * 0.3 / (2 * residual.size) ** 0.5)
 
 
-@pytest.mark.parametrize("make", [spiral, blobs], ids=["spiral", "blobs"])
+THREE_ARMS = functools.partial(spiral, points_per_class=800)
+BLOBS = functools.partial(blobs, num_points=2000)  # one shape, because each one is compiled anew
+
+
+@pytest.mark.parametrize("make", [THREE_ARMS, BLOBS], ids=["spiral", "blobs"])
 def test_drawn_data_depends_on_the_key_and_on_nothing_else(make):
     data = make(KEY)
     np.testing.assert_array_equal(make(jax.random.PRNGKey(0)).X, data.X)
@@ -107,27 +114,31 @@ def test_drawn_data_depends_on_the_key_and_on_nothing_else(make):
 
 
 def test_blobs_are_isotropic_with_the_stated_spread_around_centres_in_the_box():
-    data = blobs(KEY, num_points=4000, num_features=3, num_classes=2, spread=0.5)
-    assert np.bincount(data.Y).tolist() == [2000, 2000]
-    tight = blobs(KEY, num_points=2, num_features=3, num_classes=2, spread=1e-12)
+    data, tight = BLOBS(KEY, num_classes=2, spread=0.5), BLOBS(KEY, num_classes=2, spread=1e-12)
+    assert np.bincount(data.Y).tolist() == [1000, 1000]
     assert np.abs(tight.X).max() <= 5
-    for k, centre in enumerate(tight.X):
+    for k, centre in enumerate(tight.X[[0, -1]]):
+        np.testing.assert_allclose(tight.X[np.equal(tight.Y, k)], [centre] * 1000, atol=1e-10)
         E = data.X[np.equal(data.Y, k)] - centre
         # Monte Carlo, five standard errors of each entry of the mean and of the covariance.
-        assert np.abs(E.mean(0)).max() < 5 * 0.5 / 2000**0.5
-        assert np.abs(E.T @ E / 2000 - 0.25 * np.eye(3)).max() < 5 * 0.25 * (2 / 2000) ** 0.5
+        assert np.abs(E.mean(0)).max() < 5 * 0.5 / 1000**0.5
+        assert np.abs(E.T @ E / 1000 - 0.25 * np.eye(2)).max() < 5 * 0.25 * (2 / 1000) ** 0.5
+
+
+def test_blobs_have_the_number_of_features_asked_for():
+    data = blobs(KEY, num_points=2, num_features=3, num_classes=1)
+    assert (data.X.shape, data.feature_names) == ((2, 3), ("x 0", "x 1", "x 2"))
 
 
 def test_blob_centres_fill_the_box():
-    centres = blobs(KEY, num_points=2000, num_classes=2000, spread=1e-12).X
+    centres = BLOBS(KEY, num_classes=2000, spread=1e-12).X
     # Monte Carlo, five standard errors: uniform on [-5, 5] has the variance 100 / 12.
     assert abs(centres.mean()) < 5 * (100 / 12 / 4000) ** 0.5
     assert -5 <= centres.min() < -4.95 < 4.95 < centres.max() <= 5
 
 
 def test_blobs_are_sorted_and_their_classes_differ_by_one_point_at_most():
-    Y = blobs(KEY, num_points=11, num_classes=4).Y
-    assert Y.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3]
+    assert BLOBS(KEY).Y.tolist() == [0] * 667 + [1] * 667 + [2] * 666
 
 
 def test_vehicles_are_the_six_of_the_notes_and_the_split_holds_two_out():
@@ -144,23 +155,33 @@ def test_vehicles_are_the_six_of_the_notes_and_the_split_holds_two_out():
 # --- digits -------------------------------------------------------------------------------------
 
 
-def test_digits_are_those_of_scikit_learn():
-    from sklearn.datasets import load_digits
+PUBLISHED_ZERO = """
+     0  0  5 13  9  1  0  0    0  0 13 15 10 15  5  0    0  3 15  2  0 11  8  0
+     0  4 12  0  0  8  8  0    0  5  8  0  0  9  8  0    0  4 11  0  1 12  7  0
+     0  2 14  5 10 12  0  0    0  0  6 13 10  0  0  0
+"""  # the first image, as the documentation of scikit-learn prints it
 
-    data, expected = digits(), load_digits()
-    np.testing.assert_array_equal(data.X * 16, expected.data)
-    np.testing.assert_array_equal(data.Y, expected.target)
+
+def test_digits_are_those_in_the_file_of_scikit_learn_and_the_published_ones():
+    data = digits()
+    folder = Path(importlib.util.find_spec("sklearn").origin).parent
+    with gzip.open(folder / "datasets/data/digits.csv.gz", "rt") as file:
+        rows = [[float(entry) for entry in line.split(",")] for line in file]
+    np.testing.assert_array_equal(data.X * 16, [row[:-1] for row in rows])
+    np.testing.assert_array_equal(data.Y, [row[-1] for row in rows])
+    assert (data.X[0] * 16).tolist() == list(map(int, PUBLISHED_ZERO.split()))
+    counts = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # UCI's description of the test set
+    assert np.bincount(data.Y).tolist() == counts
     assert (data.X.min(), data.X.max(), data.Y.dtype) == (0, 1, np.int32)
     assert data.class_names == tuple("0123456789")
     assert (data.feature_names[10], len(data.feature_names)) == ("pixel 1,2", 64)
 
 
-def test_digits_do_not_import_scikit_learn():
-    code = (
-        "import sys; from jaxmlp.datasets import digits; digits(); print('sklearn' in sys.modules)"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "False"
+def test_digits_do_not_import_scikit_learn(monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "sklearn"]:
+        monkeypatch.delitem(sys.modules, name)
+    digits()
+    assert "sklearn" not in sys.modules
 
 
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
@@ -218,6 +239,15 @@ def test_damaged_idx_is_refused(tmp_path, content, sentence):
         read_idx(tmp_path / "data")
 
 
+def test_pipe_or_folder_in_place_of_an_idx_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(ValueError, match=f"^{path} is not a regular file$"):
+            read_idx(path)
+    with pytest.raises(FileNotFoundError):
+        read_idx(tmp_path / "missing")
+
+
 def test_idx_checksum_is_that_of_the_uncompressed_bytes(tmp_path):
     (tmp_path / "data").write_bytes(gzip.compress(GOOD, mtime=0))
     right = hashlib.sha256(GOOD).hexdigest()
@@ -248,8 +278,8 @@ def test_image_set_is_read_under_each_usual_name(tmp_path, read, split, prefix, 
 
 
 def test_fashion_labels_are_named_as_published():
-    assert datasets._FASHION_MNIST.class_names[7:] == ("Sneaker", "Bag", "Ankle boot")
-    assert datasets._FASHION_MNIST.class_names[0] == "T-shirt/top"
+    assert datasets.images._FASHION_MNIST.class_names[7:] == ("Sneaker", "Bag", "Ankle boot")
+    assert datasets.images._FASHION_MNIST.class_names[0] == "T-shirt/top"
 
 
 @pytest.mark.parametrize("read", [mnist, fashion_mnist], ids=["mnist", "fashion"])
@@ -262,8 +292,8 @@ def test_image_set_that_is_not_the_published_one_is_refused(tmp_path, read):
 def test_image_set_is_accepted_when_both_checksums_agree(tmp_path, monkeypatch):
     write_pair(tmp_path)
     hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(tmp_path.iterdir())]
-    source = datasets._MNIST._replace(sha256={"train": tuple(hashes)})
-    monkeypatch.setattr(datasets, "_MNIST", source)
+    source = datasets.images._MNIST._replace(sha256={"train": tuple(hashes)})
+    monkeypatch.setattr(datasets.images, "_MNIST", source)
     assert mnist(tmp_path).Y.tolist() == [7, 1]
     write_pair(tmp_path, labels=(7, 2))
     with pytest.raises(ValueError, match="train-labels-idx1-ubyte, uncompressed, has the SHA-256"):
@@ -311,7 +341,7 @@ def numbered(m):
 
 @pytest.mark.parametrize(
     ("m", "fraction", "num_test"),
-    [(10, 0.2, 2), (10, 0.26, 3), (10, 0.01, 1), (10, 0.99, 9), (2, 0.5, 1), (300, 0.3, 90)],
+    [(10, 0.2, 2), (10, 0.26, 3), (10, 0.01, 1), (10, 0.99, 9), (2, 0.5, 1), (100, 0.3, 30)],
 )
 def test_split_parts_the_samples_in_the_stated_sizes(m, fraction, num_test):
     data = numbered(m)

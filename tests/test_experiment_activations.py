@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import scipy.special
 
-from experiments import activations as experiment
+from experiments.activations import figures, lecture, measured
+from experiments.activations.options import NOTES
 from jaxmlp import activations, plotting
 from jaxmlp.activations import Activation
 
@@ -27,7 +28,7 @@ def _x64():
 
 
 def chosen(name):
-    (act,) = experiment.choose((name,))
+    (act,) = measured.choose((name,))
     return act
 
 
@@ -37,16 +38,16 @@ def chosen(name):
 @pytest.mark.parametrize("name", [*NAMES, "leaky_relu:0.1", "elu:-0.7"])
 def test_derivative_by_hand_is_that_of_autodiff_to_the_last_bits(name):
     act = chosen(name)
-    curve = experiment.curve(act, experiment.grid(4.0, act.kinks))
+    curve = measured.curve(act, measured.grid(4.0, act.kinks))
     assert len(curve.z) > 1500
     assert curve.difference.max() < 1e-14  # rounding, relative to the steepest slope
 
 
 def test_difference_shows_a_derivative_wrong_by_a_millionth():
     z, slope = np.linspace(-1, 1, 5), np.array([0.0, 1.0, 2.0, 4.0, 1.0])
-    assert experiment.Curve(z, z, slope * (1 + 1e-6), slope).difference.max() == pytest.approx(1e-6)
-    assert experiment.Curve(z, z, 1e-30 + 0 * slope, 0 * slope).difference.max() == INF
-    assert experiment.Curve(z, z, 0 * slope, 0 * slope).difference.max() == 0
+    assert measured.Curve(z, z, slope * (1 + 1e-6), slope).difference.max() == pytest.approx(1e-6)
+    assert measured.Curve(z, z, 1e-30 + 0 * slope, 0 * slope).difference.max() == INF
+    assert measured.Curve(z, z, 0 * slope, 0 * slope).difference.max() == 0
 
 
 def test_softmax_of_one_input_is_a_sigmoid_shifted_by_log_two():
@@ -58,7 +59,7 @@ def test_softmax_of_one_input_is_a_sigmoid_shifted_by_log_two():
 
 
 def test_slope_of_prelu_has_the_derivative_of_the_formula():
-    assert experiment.slope_difference(4.0) < 1e-14
+    assert lecture.slope_difference(4.0) < 1e-14
 
 
 # --- D13 ------------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ ROWS = {  # inf, sup, steepest, zero-centred, mean over |z| < 4, monotonic, satu
 @pytest.mark.parametrize("name", ROWS)
 def test_properties_are_those_of_the_formula(name):
     low, high, steepest, centred, mean, monotonic, saturates, dead = ROWS[name]
-    found = experiment.properties(chosen(name))
+    found = measured.properties(chosen(name))
     assert found["inf"] == pytest.approx(low, abs=1e-5)  # of the grid
     assert found["sup"] == pytest.approx(high, abs=1e-5)
     assert found["steepest"] == pytest.approx(steepest, abs=1e-4)
@@ -96,8 +97,8 @@ def test_properties_are_those_of_the_formula(name):
 
 
 def test_a_line_with_an_offset_and_a_bump_are_told_from_a_line():
-    offset = experiment.properties(activations.linear(1, 0.01))
-    bump = experiment.properties(
+    offset = measured.properties(activations.linear(1, 0.01))
+    bump = measured.properties(
         Activation("bump", lambda Z: jnp.exp(-(Z**2)), lambda Z, A: -2 * Z * A)
     )
     assert (offset["zero-centred"], offset["monotonic"]) == ("no", "rising")
@@ -114,7 +115,7 @@ def test_a_line_with_an_offset_and_a_bump_are_told_from_a_line():
     ],
 )
 def test_dead_region_is_where_the_slope_is_zero(slope, region):
-    assert experiment.dead_region(np.linspace(-1, 1, 5), np.array(slope)) == region
+    assert measured.dead_region(np.linspace(-1, 1, 5), np.array(slope)) == region
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_dead_region_is_where_the_slope_is_zero(slope, region):
     ],
 )
 def test_kinks_show_both_sides_and_the_convention(name, expected):
-    rows = experiment.at_kinks(chosen(name))
+    rows = measured.at_kinks(chosen(name))
     assert [tuple(row.values())[1:] for row in rows] == expected
 
 
@@ -136,7 +137,7 @@ def test_kinks_show_both_sides_and_the_convention(name, expected):
 
 
 def test_identities_of_the_notes_hold_to_rounding_but_for_two_conventions():
-    found = experiment.identities(4.0)
+    found = lecture.identities(4.0)
     step = found.pop("D2  step, 1/2 at 0; one of the notes has 1")
     steep = found.pop("D9  prelu = max(alpha z, z), alpha = 1.5")
     assert (step, steep) == (0.5, 2.0)  # at 0; at z = 4 and -4, where 1.5 z and z are 2 apart
@@ -145,19 +146,19 @@ def test_identities_of_the_notes_hold_to_rounding_but_for_two_conventions():
 
 
 def test_softmax_of_the_notes_example_has_the_jacobian_of_the_formula():
-    s, jacobian, error = experiment.softmax_jacobian()
+    s, jacobian, error = lecture.softmax_jacobian()
     np.testing.assert_allclose(s, (0.2236, 0.6718, 0.0909, 0.0136), atol=1e-4)
-    reference = scipy.special.softmax(experiment.SOFTMAX_Z)
+    reference = scipy.special.softmax(lecture.SOFTMAX_Z)
     expected = np.diag(reference) - np.outer(reference, reference)
     np.testing.assert_allclose(jacobian, expected, rtol=1e-13)
     assert error < 1e-15
 
 
 def test_all_activations_are_shown_those_of_the_lecture_first():
-    names = [act.name for act in experiment.choose(())]
+    names = [act.name for act in measured.choose(())]
     assert sorted(names) == sorted(NAMES)
-    assert tuple(names[:12]) == experiment.NOTES
-    groups = experiment.groups(experiment.choose(("leaky_relu:0.1", "gelu", "swish")))
+    assert tuple(names[:12]) == NOTES
+    groups = figures.groups(measured.choose(("leaky_relu:0.1", "gelu", "swish")))
     assert {k: [act.name for act in v] for k, v in groups.items()} == {
         "": ["leaky_relu:0.1"], "_beyond": ["gelu", "silu"],
     }  # fmt: skip
@@ -189,7 +190,7 @@ def test_prelu_is_drawn_with_the_derivative_in_its_slope():
 def test_difference_panel_keeps_the_largest_of_each_bin():
     figure, ax = plt.subplots()
     difference = np.array([0, 1, 3, 0, 0, 2]) * 2.0**-52
-    assert plotting.derivative_difference(np.arange(6.0), difference, ax, bins=2) is ax
+    assert figures.derivative_difference(np.arange(6.0), difference, ax, bins=2) is ax
     (stairs,) = ax.patches
     assert stairs.get_data().values.tolist() == [3, 2]
     plt.close(figure)
@@ -197,8 +198,8 @@ def test_difference_panel_keeps_the_largest_of_each_bin():
 
 def test_gallery_gives_every_activation_two_panels_and_hides_the_rest():
     acts = [chosen(name) for name in ("relu", "sigmoid", "tanh", "sin", "prelu")]
-    curves = {act: experiment.curve(act, experiment.grid(4.0, act.kinks)) for act in acts}
-    figure = experiment.gallery(curves, 4.0)
+    curves = {act: measured.curve(act, measured.grid(4.0, act.kinks)) for act in acts}
+    figure = figures.gallery(curves, 4.0)
     shown = [ax for ax in figure.axes if ax.get_visible()]
     assert [ax.get_title() for ax in shown if ax.get_title()] == [
         "D7 relu", "D5 sigmoid", "D6 tanh", "sin", "D9 prelu",

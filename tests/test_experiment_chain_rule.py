@@ -14,10 +14,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.mathtext import MathTextParser
 
 import jaxmlp
-from experiments.chain_rule import figures, intermediates, lecture, paths, report
-from experiments.chain_rule.networks import Config, problem
+from experiments.chain_rule import figures, graph, intermediates, lecture, paths, report
+from experiments.chain_rule.networks import problem
+from experiments.chain_rule.options import Config
 from experiments.chain_rule.paths import Weight
-from jaxmlp import plotting
 from jaxmlp.plotting import style
 
 matplotlib.use("Agg")
@@ -76,15 +76,15 @@ def test_the_lines_are_those_of_the_notes_in_their_order():
     p = network("relu, softmax, cross-entropy")
     hand = lines(p)
     expected = {
-        "dA2": "-Y / A2 / m",
-        "dZ2": "(A2 - Y) / m",
-        "dW2": "A1^T dZ2",
-        "db2": "sum(dZ2)",
+        "dA2": "-Y / A2",
+        "dZ2": "(A2 - Y)",
+        "dW2": "A1^T dZ2 / m",
+        "db2": "sum(dZ2) / m",
         "dA1": "dZ2 W2^T",
         "dZ1": "dA1 * relu'(Z1)",
-        "dW1": "X^T dZ1",
-        "db1": "sum(dZ1)",
-        "dX": "dZ1 W1^T",
+        "dW1": "X^T dZ1 / m",
+        "db1": "sum(dZ1) / m",
+        "dX": "dZ1 W1^T / m",
     }
     assert [(line.symbol, line.formula) for line in hand] == list(expected.items())
 
@@ -309,7 +309,7 @@ def test_the_drawing_carries_every_weight_and_every_node():
     figure, ax = plt.subplots()
     values = [p.X[0], *(t.A[0] for t in p.steps)]
     deltas = [p.dX[0], *(t.dZ[0] for t in p.steps)]
-    assert plotting.network(values, deltas, p.W, [t.dW for t in p.steps], ax) is ax
+    assert graph.network(values, deltas, p.W, [t.dW for t in p.steps], ax) is ax
     assert len(ax.lines) == 3 * 4 + 4 * 2
     weights = np.concatenate([W.ravel() for W in p.W])
     widths = np.array([line.get_linewidth() for line in ax.lines])
@@ -321,12 +321,23 @@ def test_the_drawing_carries_every_weight_and_every_node():
     plt.close(figure)
 
 
+def test_the_drawing_of_all_samples_has_derivatives_of_the_mean_loss_in_its_nodes():
+    p = network("relu, softmax, cross-entropy")
+    figure = figures.draw(paths.chain(p, "W1[0,0]"))
+    written = [text.get_text().replace("\N{MINUS SIGN}", "-") for text in figure.axes[0].texts]
+    for layer in paths.autodiff(p.J)(p.params, p.X, p.Y):
+        for db in np.asarray(layer.b):  # the mean over the samples of what is added to z
+            assert f"{db:.3g}" in written
+    assert "300 samples (a: mean, dZ: mean)" in figure.get_suptitle()
+    plt.close(figure)
+
+
 @pytest.mark.parametrize("sizes", [(2, 9, 3), (2, 2, 2, 2, 2, 2)])
 def test_a_network_too_large_to_draw_is_refused(sizes):
     units = [np.zeros(d) for d in sizes]
     edges = [np.zeros(shape) for shape in itertools.pairwise(sizes)]
     with pytest.raises(ValueError, match=re.escape(f"a network {sizes} is too large to read")):
-        plotting.network(units, units, edges, edges)
+        graph.network(units, units, edges, edges, None)
 
 
 def test_a_sample_out_of_range_is_refused():

@@ -9,7 +9,8 @@ import pytest
 from support import relative_error
 
 from experiments.neuron import figures, learning, lecture, unit
-from experiments.neuron.shared import Config, digits
+from experiments.neuron.options import Config
+from experiments.neuron.shared import digits
 from jaxmlp import plotting
 
 matplotlib.use("Agg")
@@ -309,14 +310,14 @@ def test_learning_curves_draw_what_they_are_given():
 
 def test_descents_leave_out_what_is_out_of_reach():
     _, ax = plt.subplots()
-    assert plotting.descents(np.square, {"up": [1.0, 2.0, 4.0]}, ax, reach=3) is ax
+    assert figures.descents(np.square, {"up": [1.0, 2.0, 4.0]}, ax, reach=3) is ax
     np.testing.assert_array_equal(ax.lines[1].get_xydata(), [[1, 1], [2, 4]])
     plt.close("all")
 
 
 def test_a_weight_image_is_white_at_zero():
     _, ax = plt.subplots()
-    assert plotting.weight_image(np.array([[1.0], [-3.0], [0.0], [2.0]]), ax) is ax
+    assert figures.weight_image(np.array([[1.0], [-3.0], [0.0], [2.0]]), ax) is ax
     assert ax.images[0].get_clim() == (-3, 3)
     np.testing.assert_array_equal(ax.images[0].get_array(), [[1, -3], [0, 2]])
     plt.close("all")

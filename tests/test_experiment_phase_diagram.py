@@ -1,16 +1,25 @@
 """What the phase diagram and the depth sweep say of theory is what was measured."""
 
 import math
+from types import SimpleNamespace
 
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from scipy import stats
 
-from experiments import depth_sweep, phase_diagram
+from experiments.depth_sweep import figures, options, theory
+from experiments.phase_diagram import measured
+from experiments.phase_diagram.options import Config
+from jaxmlp import meanfield
+
+matplotlib.use("Agg")
 
 
 def test_measured_factors_lie_beside_the_theory_for_linear_layers():
-    config = phase_diagram.Config(activation="linear", dots=2, depth=10, width=64, num_nets=4)
-    rows = phase_diagram.measure(config)
+    config = Config(activation="linear", dots=2, depth=10, width=64, num_nets=4)
+    rows = measured.measure(config)
     assert len(rows) == 4
     for row in rows:
         assert row["predicted"] == pytest.approx(row["sigma_w2"])  # chi_1 of a linear layer
@@ -20,7 +29,7 @@ def test_measured_factors_lie_beside_the_theory_for_linear_layers():
 
 
 def test_the_table_has_the_closed_forms_and_a_reason_where_there_is_no_point():
-    rows = {row["activation"]: row for row in phase_diagram.criticality()}
+    rows = {row["activation"]: row for row in measured.criticality()}
     at_0, at_05 = "critical at sigma_b2 = 0", "at 0.05"
     assert rows["relu"][at_0] == "sigma_w2 2.0000, q any, scale-invariant"
     assert rows["erf"][at_0].startswith(f"sigma_w2 {math.pi / 4:.4f}")
@@ -32,16 +41,39 @@ def test_the_table_has_the_closed_forms_and_a_reason_where_there_is_no_point():
 
 
 def test_the_depth_sweep_compares_measured_means_with_predictions():
-    config = depth_sweep.Config(
-        activations=("relu",), inits=("he", "orthogonal"), width=32, theory_depth=6, theory_nets=8
+    config = options.Config(
+        activations=("relu",), inits=("he", "orthogonal"), width=32, theory_depth=50, theory_nets=20
     )
-    (compared,) = depth_sweep.against_theory(config)  # the theory does not know "orthogonal"
+    (compared,) = theory.against_theory(config)  # the theory does not know "orthogonal"
     assert compared.init == "he"
-    assert compared.measured.shape == (8, 7)
+    assert compared.measured.shape == (20, 51)
     mean, sd = compared.measured[:, 0].mean(), compared.predicted.sd[0]
-    row = depth_sweep.theory_row(compared)
-    assert row["z"] == pytest.approx((mean - compared.predicted.mean[0]) / (sd / math.sqrt(8)))
+    row = theory.first_layer(compared)
+    assert row["z"] == pytest.approx((mean - compared.predicted.mean[0]) / (sd / math.sqrt(20)))
     assert row["largest |z|"] < 4
-    # sd of log10 |dz| over 6 ReLU layers, leading order: sqrt(5 depth / width) / (2 ln 10)
-    assert sd == pytest.approx(math.sqrt(5 * 6 / 32) / (2 * math.log(10)), rel=0.1)
+    wrong = meanfield.predict("relu", 1.8, 0.0, 50, c0=1.0, width=32)
+    assert abs(mean - wrong.mean[0]) / (sd / math.sqrt(20)) > 4
+    spread = compared.measured[:, :-1].std(axis=0, ddof=1) / compared.predicted.sd[:-1]
+    low, high = np.sqrt(stats.chi2.ppf([0.0005, 0.9995], 19) / 19)
+    assert low < spread.min()
+    assert spread.max() < high
+    # sd of log10 |dz| over 50 ReLU layers, leading order: sqrt(5 depth / width) / (2 ln 10)
+    assert sd == pytest.approx(math.sqrt(5 * 50 / 32) / (2 * math.log(10)), rel=0.1)
     assert np.abs(compared.predicted.correlation - compared.correlation)[:-1].max() < 0.2
+
+
+def test_histograms_of_dZ_are_densities_one_for_each_hidden_layer():
+    own = [np.random.default_rng(l).normal(size=(50, 40)) * 2.0**-l for l in range(3)]
+    figure, ax = plt.subplots()
+    traces = [SimpleNamespace(dZ=values) for values in own]
+    assert figures.derivative_histograms(traces, ax) is ax
+    assert ax.get_xlabel()
+    assert [line.get_label() for line in ax.lines] == ["layer 1", "layer 2"]  # not the output
+    reach = 3 * own[0].std()
+    for line, values in zip(ax.lines, own, strict=False):
+        z, density = line.get_xydata().T
+        inside = values[abs(values) <= reach]
+        step = z[1] - z[0]
+        assert density.sum() * step == pytest.approx(1)
+        assert (density * z**2).sum() * step == pytest.approx(inside.var(), rel=0.02)  # the bins
+    plt.close(figure)

@@ -10,21 +10,22 @@ import numpy as np
 import pytest
 
 import jaxmlp
-from experiments import spiral
+from experiments.spiral import figures, lecture, networks
+from experiments.spiral.options import Config, check
 from jaxmlp import plotting
 
 matplotlib.use("Agg")
 
-CONFIG = spiral.Config()
-DATA = spiral.samples(CONFIG)
+CONFIG = Config()
+DATA = networks.samples(CONFIG)
 
 
 def trained(number, num_steps):
     """Network 0, 1 or 2 of the default run."""
     config = dataclasses.replace(CONFIG, num_steps=num_steps)
     with jax.enable_x64(True):
-        start = spiral.starts(config)[number]
-        return spiral.train_one(config, DATA, *start, report=lambda done: None)
+        start = networks.starts(config)[number]
+        return networks.train_one(config, DATA, *start, report=lambda done: None)
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +94,8 @@ def test_training_takes_the_steps_of_the_notes_program(bent):
 
 
 def test_both_hidden_layers_start_from_the_same_weights_and_seeds_differ():
-    _, linear, bent = spiral.starts(CONFIG)
-    other = spiral.starts(dataclasses.replace(CONFIG, seed=1))[2]
+    _, linear, bent = networks.starts(CONFIG)
+    other = networks.starts(dataclasses.replace(CONFIG, seed=1))[2]
     np.testing.assert_array_equal(linear[2][0].W, bent[2][0].W)
     assert bent[2][1].W.std() == pytest.approx(0.01, rel=0.2)  # 300 numbers: five standard errors
     assert np.abs(bent[2][1].W - other[2][1].W).max() > 1e-3
@@ -103,7 +104,7 @@ def test_both_hidden_layers_start_from_the_same_weights_and_seeds_differ():
 def test_linear_layers_are_one_softmax_regression_and_relu_layers_are_not(linear, bent):
     def largest_difference(network):
         with jax.enable_x64(True):
-            one = jaxmlp.MLP((2, 3)).apply(spiral.one_regression(network.params), DATA.X)
+            one = jaxmlp.MLP((2, 3)).apply(networks.one_regression(network.params), DATA.X)
             return np.abs(network.J.mlp.apply(network.params, DATA.X) - one).max()
 
     assert largest_difference(linear) < 1e-14
@@ -112,14 +113,14 @@ def test_linear_layers_are_one_softmax_regression_and_relu_layers_are_not(linear
 
 def test_seed_zero_is_the_published_set_and_others_are_not():
     np.testing.assert_array_equal(DATA.X, jaxmlp.datasets.spiral().X)
-    other = spiral.samples(dataclasses.replace(CONFIG, seed=1))
+    other = networks.samples(dataclasses.replace(CONFIG, seed=1))
     assert other.X.shape == (300, 2)
     assert np.abs(other.X - DATA.X).max() > 0.1
 
 
 def test_statements_say_what_was_measured(regression, linear, bent):
     with jax.enable_x64(True):
-        text = "\n".join(spiral.statements([regression, linear, bent], DATA))
+        text = "\n".join(lecture.statements([regression, linear, bent], DATA))
     assert "148 of 300 is 49.3%, not the 52%" in text
     assert "after 190 steps: 0.786302;" in text
     assert "603 parameters are one softmax regression of 9" in text
@@ -130,7 +131,7 @@ def test_statements_say_what_was_measured(regression, linear, bent):
 
 def test_shapes_are_those_of_the_notes_but_for_the_rank_of_b():
     with jax.enable_x64(True):
-        rows, lines = spiral.shapes(DATA, seed=0)
+        rows, lines = lecture.shapes(DATA, seed=0)
     here = {row["array"]: row["here"] for row in rows}
     notes = {row["array"]: row["notes"] for row in rows}
     assert (here.pop("b1"), here.pop("b2")) == ("(4,)", "(3,)")
@@ -142,7 +143,7 @@ def test_shapes_are_those_of_the_notes_but_for_the_rank_of_b():
 
 def test_slips_stand_beside_the_right_thing():
     with jax.enable_x64(True):
-        _, (_, rows, axis) = spiral.shapes(DATA, seed=0)
+        _, (_, rows, axis) = lecture.shapes(DATA, seed=0)
     assert "1200 numbers and not 2400" in rows
     assert "has shape (3,)" in axis
     assert "has shape (300,)" in axis
@@ -165,7 +166,7 @@ def test_slips_stand_beside_the_right_thing():
 )
 def test_options_out_of_range_are_refused(option, sentence):
     with pytest.raises(ValueError, match=sentence):
-        spiral.train(dataclasses.replace(CONFIG, **option), DATA)
+        check(dataclasses.replace(CONFIG, **option))
 
 
 def test_decision_regions_colour_each_point_by_its_class():
@@ -181,9 +182,9 @@ def test_decision_regions_colour_each_point_by_its_class():
 
 def test_figures_show_accuracies_and_losses(regression, linear, bent):
     with jax.enable_x64(True):
-        regions = spiral.regions([regression, linear, bent], DATA)
+        regions = figures.regions([regression, linear, bent], DATA)
     assert "148 of 300 right, 49.3%" in regions.axes[0].get_title()
-    curves = spiral.curves([regression, linear, bent])
+    curves = figures.curves([regression, linear, bent])
     assert "0.245" in curves.get_suptitle()
     np.testing.assert_array_equal(curves.axes[0].lines[2].get_ydata(), bent.loss[1:])
     plt.close("all")

@@ -1,5 +1,10 @@
 """The student's experiment: every file has its line, whatever it does."""
 
+import signal
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 
 from experiments import student
@@ -72,6 +77,15 @@ def test_an_endless_loop_is_a_line_and_a_missing_file_too(tmp_path):
     assert found["loop"]["diagnosis"] == "no answer in 0.5 seconds"
     (verdict,) = student.examine((tmp_path / "absent.py",), seed=0, limit=1.0)
     assert verdict.line["diagnosis"] == "no such file"
+
+
+def test_a_file_ends_soon_after_its_limit_without_anyone_to_stop_it(tmp_path):
+    (tmp_path / "loop.py").write_text("import time\nwhile True: time.sleep(0.1)")
+    numbers = {name: [0.0] for name in ("W1", "b1", "W2", "b2", "X", "Y")}
+    np.savez(tmp_path / "task.npz", **numbers)
+    paths = (str(tmp_path / name) for name in ("loop.py", "task.npz", "out.npz"))
+    command = [sys.executable, "-c", student.CHILD, *paths, "0.1"]
+    assert subprocess.run(command, timeout=60).returncode == -signal.SIGALRM
 
 
 def test_it_prints_a_certificate_for_one_and_csv_for_many(tmp_path, capsys):

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 import jaxmlp
-from experiments.vanishing import chains, claims, dead, networks, steps, training
-from experiments.vanishing.networks import Config
-from jaxmlp import plotting
+from experiments.vanishing import chains, claims, dead, figures, networks, steps, training
+from experiments.vanishing.options import Config, check
 
 matplotlib.use("Agg")
 
@@ -33,7 +32,7 @@ FUNCTIONS = {
 
 def backpropagated(params, hidden):
     """Activations A[0..L-1], then dZ and dW of layers 1..L: a loop in NumPy, float64."""
-    layers = [(np.asarray(W, float), np.asarray(b, float)) for W, b, _ in jaxmlp.layers(params)]
+    layers = [(np.asarray(W, float), np.asarray(b, float)) for W, b, *_ in jaxmlp.layers(params)]
     A = [X.astype(float)]
     for W, b in layers[:-1]:
         A.append(FUNCTIONS[hidden](A[-1] @ W + b))
@@ -244,9 +243,9 @@ def test_the_deepest_network_that_learned():
 def test_sizes_below_1_and_rates_that_are_not_positive_are_refused():
     for field, value in (("depth", 0), ("num_seeds", 0), ("race_epochs", (0, 1))):
         with pytest.raises(ValueError, match=field):
-            networks.check(dataclasses.replace(CONFIG, **{field: value}))
-    with pytest.raises(ValueError, match="learning rate"):
-        networks.check(dataclasses.replace(CONFIG, learning_rate=-0.1))
+            check(dataclasses.replace(CONFIG, **{field: value}))
+    with pytest.raises(ValueError, match="learning_rate"):
+        check(dataclasses.replace(CONFIG, learning_rate=-0.1))
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -259,7 +258,7 @@ def test_the_map_of_bits_shows_the_rows_and_nothing_where_there_is_no_layer():
         for layer in range(1, depth + 2)
     ]
     figure, ax = plt.subplots()
-    assert plotting.unchanged_bits(rows, [ax])[0] is ax
+    assert figures.unchanged_bits(rows, [ax])[0] is ax
     shown = ax.collections[0].get_array()
     assert np.ma.getmaskarray(shown).tolist() == [[False] * 2] * 2 + [[True, False]] * 2
     np.testing.assert_allclose(shown[:, 1], [0.1, 0.2, 0.3, 0.4])
@@ -273,10 +272,10 @@ RACES = races(sigmoid=(1, 1), elu=(1, 1))
 @pytest.mark.parametrize(
     ("draw", "data"),
     [
-        (plotting.accuracy_by_depth, GRID),
-        (plotting.largest_activations, [*RACES[:-1], RACES[-1] | {"largest_A": math.inf}]),
-        (plotting.largest_inputs, {"relu": (np.arange(3), -np.ones((3, 2)))}),
-        (functools.partial(plotting.relative_to_output, factor=2), {"linear": np.arange(3) / 3}),
+        (figures.accuracy_by_depth, GRID),
+        (figures.largest_activations, [*RACES[:-1], RACES[-1] | {"largest_A": math.inf}]),
+        (figures.largest_inputs, {"relu": (np.arange(3), -np.ones((3, 2)))}),
+        (functools.partial(figures.relative_to_output, factor=2), {"linear": np.arange(3) / 3}),
     ],
 )
 def test_a_figure_draws_on_the_axes_given_and_returns_them(draw, data):

@@ -29,10 +29,9 @@ def reference(J, params, X, Y) -> dict[str, np.ndarray]:
             *wide,
         )
         layers = jax.tree.map(np.asarray, layers)
-    m = len(X)
     rms = lambda rows: np.log10(np.sqrt((rows**2).sum(axis=1).mean()))  # noqa: E731
     return {
-        "log10_delta": np.array([rms(t.dZ * m) for t in layers]),
+        "log10_delta": np.array([rms(t.dZ) for t in layers]),
         "log10_grad_W": np.array([np.log10(np.linalg.norm(t.dW)) for t in layers]),
         "log10_grad_b": np.array(
             [np.nan if t.db is None else np.log10(np.linalg.norm(t.db)) for t in layers]
@@ -71,7 +70,6 @@ LOSSES = [("mse", "sigmoid"), ("norm", "tanh"), ("sse", "linear"), ("mse", "prel
 def test_every_loss_starts_the_walk_rightly(loss, output):
     J, params, X, Y = problem((6, 9, 8, 3), hidden=("relu", "tanh"), loss=loss, output=output)
     flow, expected = flow_of(J, params, X, Y), reference(J, params, X, Y)
-    expected["log10_delta"] -= np.log10(len(X)) if loss == "sse" else 0  # a sum has no 1/m
     for name in MAGNITUDES:
         assert np.abs(getattr(flow, name) - expected[name]).max() < 1e-4, name
 
@@ -130,12 +128,12 @@ def test_beyond_float64_the_flow_agrees_with_mpmath(act, width):
 
 
 @pytest.mark.parametrize("act", ["tanh", "relu", "sigmoid"])
-def test_norms_are_those_of_the_plain_walk_bit_for_bit(act):
+def test_norms_are_those_of_the_plain_walk_to_rounding(act):
     J, params, X, Y = problem((6, *[16] * 40, 3), hidden=act, use_bias=False)
     plain = jaxmlp.trace(J)(params, X, Y)
     flow = flow_of(J, params, X, Y)
     for t, log10_delta in zip(plain, flow.log10_delta, strict=True):
-        own = np.asarray(t.dZ, np.float64) * len(X)
+        own = np.asarray(t.dZ, np.float64)
         assert abs(np.log10(np.sqrt((own**2).sum() / len(X))) - log10_delta) < 3e-6
 
 

@@ -25,7 +25,7 @@ def counts(request):
 def gradient():
     rng = np.random.default_rng(0)
     leaf = lambda size, *shape: (rng.normal(size=shape) * size).astype(np.float32)  # noqa: E731
-    return [Layer(leaf(s, 3, 3), leaf(s, 3), leaf(s)) for s in SIZES]
+    return [Layer(leaf(s, 3, 3), leaf(s, 3), leaf(s), leaf(s)) for s in SIZES]
 
 
 def grouped(plain, counts):

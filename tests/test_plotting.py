@@ -18,9 +18,6 @@ DRAWINGS = {
     "gradient_flow": lambda ax: plotting.gradient_flow(jaxmlp.gradient_flow(J)(PARAMS, X, Y), ax),
     "depth_sweep": lambda ax: plotting.depth_sweep(TABLE, ax, x="distance"),
     "decades_lost": lambda ax: plotting.decades_lost(TABLE, ax),
-    "derivative_histograms": lambda ax: plotting.derivative_histograms(
-        jaxmlp.trace(J)(PARAMS, X, Y), ax
-    ),
 }
 
 
@@ -38,4 +35,17 @@ def test_the_lines_of_a_depth_sweep_are_the_medians_of_the_table():
     plotting.depth_sweep(TABLE.select(init="he"), ax)
     delta = TABLE.select(init="he", depth=3).columns()["log10_delta"].reshape(2, 4)
     np.testing.assert_array_equal(ax.lines[-1].get_ydata(), np.median(delta, axis=0))
+    plt.close(figure)
+
+
+def test_the_map_of_decades_lost_writes_what_the_summary_says():
+    figure, ax = plt.subplots()
+    plotting.decades_lost(TABLE, ax)
+    rows = sorted(TABLE.summary(over_seeds=True), key=lambda row: (row["init"], row["depth"]))
+    cells = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in ax.texts}
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    for row in rows:
+        at = names.index(f"tanh, {row['init']}"), (2, 3).index(row["depth"])
+        assert cells[at] == f"{-row['log10_change']:.3g}"
+    assert len(cells) == len(rows)
     plt.close(figure)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxmlp
-from jaxmlp.flow import GradientFlow
+from jaxmlp.flow import FlowStatus, GradientFlow
 from jaxmlp.initializers import gaussian
 from jaxmlp.sweep import verdict
 
@@ -58,7 +58,7 @@ def test_the_number_of_compilations_does_not_depend_on_depths_inits_or_seeds(cap
 
 
 def test_several_widths_are_several_networks_and_one_value_is_a_list_of_one():
-    table = sweep(activations="tanh", inits="he", depths=2, seeds=1, width=(6, 9))
+    table = sweep(activations="tanh", inits="he", depths=2, seeds=[1], width=(6, 9))
     assert sorted({row["width"] for row in table.records()}) == [6, 9]
     assert [row["seed"] for row in table.summary()] == [1, 1]
 
@@ -95,10 +95,62 @@ def test_over_seeds_the_summary_is_the_median():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [(-3.1, "vanishing"), (-2.9, "healthy"), (2.9, "healthy"), (3.1, "exploding"),
-     (-np.inf, "vanishing"), (np.nan, "vanishing")],
+     (-np.inf, "vanishing"), (np.nan, "not finite"), (np.inf, "not finite")],
 )  # fmt: skip
 def test_verdicts(change, expected):
     assert verdict(change) == expected
+
+
+def test_a_number_of_seeds_is_no_seed():
+    with pytest.raises(TypeError, match=r"seeds must be a sequence of seeds, got 100.*num_seeds"):
+        sweep(seeds=100)
+
+
+def test_select_takes_lists_and_refuses_what_does_not_occur():
+    table = tanh_sweep()
+    both = table.select(depth=4, seed=[0, 2])
+    assert [row["seed"] for row in both.summary()] == [0, 2]
+    assert len(both.columns()["layer"]) == 10
+    with pytest.raises(ValueError, match="no row has depth = 5; it holds 1, 4"):
+        table.select(depth=5)
+    with pytest.raises(ValueError, match="no row has seed = 9"):
+        table.select(seed=[0, 9])
+
+
+@pytest.mark.parametrize("layer", [1, 3, (1, 2)])
+def test_networks_that_lack_layers_are_incomplete(layer):
+    part = tanh_sweep().select(depth=4, layer=layer)
+    rows = part.summary()
+    assert [row["verdict"] for row in rows] == ["incomplete"] * 3
+    assert np.isnan([row["log10_change"] for row in rows]).all()
+    assert "incomplete" in part._repr_html_()
+    assert repr(part).startswith("SweepTable: 3 networks")
+
+
+def test_a_network_that_leaves_the_range_does_not_vanish():
+    table = sweep(activations=("squared_relu",), inits=(gaussian(8.0),), depths=(12,))
+    (row,) = table.summary()
+    assert row["verdict"] == "not finite"
+    assert (table.columns()["status"] == FlowStatus.NOT_FINITE).any()
+
+
+def test_the_number_of_classes_does_not_depend_on_the_batch():
+    few = sweep(num_classes=10, X=DATA["X"][:4], Y=np.zeros(4, int), seeds=(0,))
+    assert np.isfinite(few.columns()["log10_delta"]).all()
+
+
+def test_a_cell_that_a_spreadsheet_would_run_is_quoted(tmp_path):
+    named = jaxmlp.Activation("=1+1", jax.numpy.tanh, lambda Z, A: 1 - A**2)
+    text = sweep(activations=(named,)).to_csv(tmp_path / "sweep.csv").read_text()
+    assert "'=1+1" in text
+    assert float(text.splitlines()[1].split(",")[7]) < 0  # a negative number stays one
+
+
+def test_initialisers_made_by_one_factory_are_two_networks():
+    made = [jax.nn.initializers.he_normal(), jax.nn.initializers.lecun_normal()]
+    one, other = sweep(inits=made, depths=(4,)).summary()
+    assert one["init"] != other["init"]
+    assert one["log10_change"] != other["log10_change"]
 
 
 def test_html_and_repr_are_readable():
@@ -111,6 +163,15 @@ def test_html_and_repr_are_readable():
     ("options", "message"),
     [
         ({"depths": (0,)}, "depth must be at least 1, got 0"),
+        ({"activations": ["tanh", "tanh"]}, "activations must have different names, but 'tanh'"),
+        ({"inits": ["he", jaxmlp.initializers.get("he")]}, "inits must have different names"),
+        ({"activations": []}, "activations must name at least one"),
+        ({"inits": []}, "inits must name at least one"),
+        ({"seeds": (0,), "num_seeds": 2}, "seeds or num_seeds, not both"),
+        ({"num_classes": 1}, "num_classes must be at least 2"),
+        ({"num_classes": 3}, "label . at index ., but the model has 3 classes"),
+        ({"Y": 0 * DATA["Y"]}, "all labels are 0, which is one class: give num_classes="),
+        ({"Y": DATA["X"][:, :2], "loss": "mse", "num_classes": 2}, "num_classes is for labels"),
         ({"depths": ()}, "depths must be one or more different numbers"),
         ({"seeds": (2**32,)}, "seed must lie in"),
         ({"width": 0}, "width must be at least 1"),

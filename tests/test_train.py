@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import re
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,9 @@ import pytest
 from support import relative_error, relative_errors
 
 import jaxmlp
-from jaxmlp import Activation, Layer, datasets, fit, train_step
+from jaxmlp import Activation, Layer, activations, datasets, fit, train_step
+from jaxmlp.train import host
+from jaxmlp.train.loop import Epoch
 
 # Rounding in float64, over a few dozen steps of a small network.
 ROUNDING = 1e-11
@@ -156,6 +159,15 @@ def test_a_number_is_the_learning_rate_of_plain_gradient_descent(rate):
         (float("inf"), ValueError, "the learning rate must be finite and above 0, got inf"),
         (np.float32(-0.5), ValueError, "the learning rate must be finite and above 0, got -0.5"),
         ("0.1", TypeError, "optimizer must be an optax optimiser or a learning rate, got '0.1'"),
+        (optax.adam, TypeError, "; call it: optax.adam(1e-3)"),
+        (optax.contrib.muon, TypeError, "; call it: optax.contrib.muon(1e-3)"),
+        (optax.scale_by_adam, TypeError, "; call it: optax.scale_by_adam(...)"),
+        (optax.inject_hyperparams(optax.sgd), TypeError, "; call it: optax.sgd(1e-3)"),
+        (
+            optax.cosine_decay_schedule(0.1, 9),
+            TypeError,
+            "; a schedule goes into an optimiser: optax.sgd(schedule)",
+        ),
         (None, TypeError, "optimizer must be an optax optimiser or a learning rate, got None"),
         (True, TypeError, "the learning rate must be a number, got True"),
     ],
@@ -180,7 +192,8 @@ def test_an_unknown_way_to_the_gradient_is_refused_with_the_nearest(gradient, se
         fit(J, *draw(), optimizer=0.1, epochs=1, gradient=gradient)
 
 
-def test_comparing_reports_a_derivative_that_is_off_by_a_thousandth_and_where(x64):
+def test_comparing_reports_a_derivative_that_is_off_by_a_thousandth_and_where(x64, monkeypatch):
+    monkeypatch.setattr(activations, "check_derivative", lambda act: None)  # it would refuse this
     wrong = Activation("wrong_tanh", jnp.tanh, lambda Z, A: 1.001 * (1 - A**2))
     mlp = jaxmlp.MLP((2, 4, 4, 3), hidden=["tanh", wrong])
     params = (draw()[0][0], Layer(np.eye(4), np.zeros(4)), draw()[0][1])
@@ -359,16 +372,6 @@ def test_progress_is_told_the_epochs_done_and_their_loss():
     assert calls == [(epochs, float(history.loss[epochs - 1])) for epochs in done]
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_reaches_the_caller(stop):
-    def progress(epochs, loss):
-        raise stop
-
-    params, X, Y = draw(dtype=np.float32)
-    with pytest.raises(stop):
-        fit(J, params, X, Y, optimizer=0.5, epochs=10**9, progress=progress)
-
-
 def test_more_steps_than_a_chunk_holds_are_all_taken():
     params, X, Y = draw(dtype=np.float32)
     ours, history = fit(J, params, X, Y, optimizer=1e-3, epochs=10_000)
@@ -376,6 +379,10 @@ def test_more_steps_than_a_chunk_holds_are_all_taken():
     assert (np.diff(history.loss) <= 1e-6).all()
     assert_equal(ours, fit(J, fit(J, params, X, Y, optimizer=1e-3, epochs=5_000)[0], X, Y,
                            optimizer=1e-3, epochs=5_000)[0])  # fmt: skip
+
+
+def test_history_names_what_is_known_of_an_epoch():
+    assert jaxmlp.History._fields[:5] == Epoch._fields
 
 
 def test_fit_again_compiles_nothing():
@@ -482,6 +489,144 @@ def test_half_precision_trains_in_its_own_dtype(dtype):
     assert_same_params(ours, single, 32 * float(jnp.finfo(dtype).eps))  # rounding of 15 updates
 
 
+# --- other optimisers and keys --------------------------------------------------------------------
+
+RATES = optax.cosine_decay_schedule(0.5, 20)
+SAM = (optax.adam(0.05), optax.chain(optax.contrib.normalize(), optax.sgd(0.05)))
+OPTIMISERS = {
+    "injected schedule": (optax.inject_hyperparams(optax.adam)(learning_rate=RATES), ()),
+    "MultiSteps": (optax.MultiSteps(optax.contrib.momo(0.1), 2), ("value",)),
+    "SAM": (optax.contrib.sam(*SAM, opaque_mode=True), ("grad_fn",)),  # takes nothing else
+    "Sophia": (optax.contrib.sophia(0.05, update_interval=2), ("obj_fn",)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_fit_tells_every_optimiser_what_it_asks_for(name, x64):
+    (optimizer, names), (params, X, Y) = OPTIMISERS[name], draw()
+
+    @jax.jit
+    def step(params, state):
+        value, grads = jax.value_and_grad(J)(params, X, Y)
+        known = {
+            "value": value,
+            "obj_fn": lambda params: J(params, X, Y),
+            "grad_fn": lambda params, _: jax.grad(J)(params, X, Y),
+        }
+        extra = {name: known[name] for name in names}
+        updates, state = optimizer.update(grads, state, params, **extra)
+        return optax.apply_updates(params, updates), state
+
+    expected, state = params, optimizer.init(params)
+    for _ in range(6):
+        expected, state = step(expected, state)
+    assert_same_params(fit(J, params, X, Y, optimizer=optimizer, epochs=6)[0], expected)
+
+
+def test_a_key_of_another_implementation_shuffles(x64):
+    params, X, Y = draw()
+    key = jax.random.key(3, impl="rbg")
+    way = {"optimizer": MOMENTUM, "epochs": 2, "batch_size": 3, "key": key}
+    assert_same_params(fit(J, params, X, Y, **way)[0], reference_epochs(params, X, Y, **way)[0][-1])
+
+
+# --- nothing is lost ------------------------------------------------------------------------------
+
+
+def fails_after(epochs, error):
+    """`progress` that raises once so many epochs are done."""
+
+    def progress(done, loss):
+        if done >= epochs:
+            raise error
+
+    return progress
+
+
+def test_ctrl_c_stops_the_training_and_keeps_it():
+    params, X, Y = draw(dtype=np.float32)
+    run = functools.partial(fit, J, params, X, Y, optimizer=0.5)
+    with pytest.warns(UserWarning, match=r"^stopped by Ctrl-C after epoch \d+ of 1000000000$"):
+        ours, history = run(epochs=10**9, progress=fails_after(20, KeyboardInterrupt))
+    done = len(history.loss)
+    assert done >= 20
+    expected = run(epochs=done)
+    assert_equal((ours, history), expected)
+
+
+def test_ctrl_c_within_an_epoch_says_how_many_steps_the_parameters_are_ahead(monkeypatch):
+    calls = iter(range(10))
+
+    def clock():
+        if next(calls) == 2:  # at the begin of the second chunk, after one step
+            raise KeyboardInterrupt
+        return 0.0
+
+    params, X, Y = draw(dtype=np.float32)
+    monkeypatch.setattr(host.time, "perf_counter", clock)
+    sentence = "stopped by Ctrl-C after epoch 0 of 5 and 1 of the 3 steps of the next"
+    with pytest.warns(UserWarning, match=f"^{sentence}$"):
+        ours, history = fit(J, params, X, Y, optimizer=0.5, epochs=5, batch_size=3)
+    assert history.loss.shape == (0,)
+    sgd = optax.sgd(0.5)
+    stepped = train_step(J, sgd)(params, sgd.init(params), X[:3], Y[:3])[0]
+    assert_same_params(ours, stepped, 1e-6)  # rounding in float32
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), ZeroDivisionError("of the caller")])
+@pytest.mark.parametrize("place", ["progress", "record"])
+def test_an_exception_of_the_callers_code_carries_what_was_trained(place, error):
+    params, X, Y = draw(dtype=np.float32)
+    run = functools.partial(fit, J, params, X, Y, optimizer=0.5, every=2)
+    seen = []
+
+    def record(params, X, Y):
+        seen.append(0)
+        if len(seen) == 3:
+            raise error
+        return len(seen)
+
+    way = {"record": record} if place == "record" else {"progress": fails_after(6, error)}
+    with pytest.raises(type(error)) as caught:
+        run(epochs=100, **way)
+    ours, history = caught.value.trained
+    done = len(history.loss)
+    assert done == 6 if place == "record" else done >= 6
+    assert_equal((ours, history[:5]), (run(epochs=done)[0], run(epochs=done)[1][:5]))
+    assert caught.value.__notes__[-1].startswith(f"stopped after epoch {done} of 100: ")
+    if place == "record":
+        assert history.record.tolist() == [1, 2]
+
+
+def test_the_warning_of_ctrl_c_carries_what_was_trained_where_warnings_are_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="stopped by Ctrl-C") as caught:
+            fit(J, *draw(dtype=np.float32), optimizer=0.5, epochs=9,
+                progress=fails_after(1, KeyboardInterrupt))  # fmt: skip
+    assert len(caught.value.trained[1].loss) >= 1
+
+
+def test_records_of_varying_shapes_are_kept_as_a_list():
+    params, X, Y = draw(dtype=np.float32)
+    grown, buffer = [], np.zeros(2)
+
+    def record(params, X, Y):
+        grown.append(float(params[0].W[0, 0]))
+        return {"so far": np.array(grown)}
+
+    def same_buffer(params, X, Y):
+        buffer[:] += 1
+        return buffer
+
+    run = functools.partial(fit, J, params, X, Y, optimizer=0.5, epochs=3)
+    records = run(record=record)[1].record
+    assert [entry["so far"].tolist() for entry in records] == [grown[:1], grown[:2], grown]
+    kinds = iter([1.0, (2.0,), {"three": 3.0}])
+    assert run(record=lambda *_: next(kinds))[1].record == [1.0, (2.0,), {"three": 3.0}]
+    assert run(record=same_buffer)[1].record.tolist() == [[1, 1], [2, 2], [3, 3]]
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 
@@ -494,6 +639,7 @@ def test_half_precision_trains_in_its_own_dtype(dtype):
         ({"epochs": True}, TypeError, "epochs must be an integer, got True"),
         ({"epochs": "3"}, TypeError, "epochs must be an integer, got '3'"),
         ({"epochs": None}, TypeError, "epochs must be an integer, got None"),
+        ({"epochs": 2**31}, ValueError, "epochs must be below 2147483648, 2^31 steps of this"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
         ({"batch_size": -3}, ValueError, "batch_size must be at least 1, got -3"),
         ({"batch_size": 2.0}, TypeError, "batch_size must be an integer, got 2.0"),
@@ -511,3 +657,46 @@ def test_bad_arguments_of_fit_are_refused_before_any_step(way, error, sentence):
     calls = {"optimizer": 0.1, "epochs": 1, "progress": pytest.fail}
     with pytest.raises(error, match=re.escape(sentence)):
         fit(J, *draw(dtype=np.float32), **calls | way)
+
+
+@pytest.mark.parametrize("trace", [jax.jit, jax.vmap, jax.grad, "closure", "learning rate"])
+def test_fit_cannot_be_traced(trace):
+    params, X, Y = draw(dtype=np.float32)
+    call = {
+        "closure": lambda: jax.jit(lambda: fit(J, params, X, Y, optimizer=0.1, epochs=1))(),
+        "learning rate": lambda: jax.jit(
+            lambda rate: fit(J, params, X, Y, optimizer=rate, epochs=1)
+        )(0.1),
+    }.get(trace) or (
+        lambda: trace(lambda x: fit(J, params, X * x, Y, optimizer=0.1, epochs=1)[1].loss)(
+            jnp.ones(1) if trace is jax.vmap else 1.0
+        )
+    )
+    with pytest.raises(
+        TypeError, match=r"^fit is a loop on the host and cannot be traced by jax\.jit"
+    ):
+        call()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_parameters_that_are_not_finite_are_refused_by_layer_and_leaf(value, stacked):
+    J = jaxmlp.Objective(jaxmlp.MLP((2, 3, 3, 3, 3)), "cross_entropy")
+    layers = [Layer(np.ones((d, 3), np.float32), np.ones(3, np.float32)) for d in (2, 3, 3, 3)]
+    layers[2].b[1] = value
+    if stacked:
+        pair = Layer(
+            *(np.stack(leaves) for leaves in zip(layers[1][:2], layers[2][:2], strict=True))
+        )
+        layers[1:3] = [pair]
+    sentence = f"b of layer 3 must be finite, but 1 of its 3 entries are not; the first is {value}"
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)} at index 1$"):
+        fit(J, tuple(layers), *draw(dtype=np.float32)[1:], optimizer=0.1, epochs=1)
+
+
+def test_raw_data_of_another_implementations_key_is_read_as_that_key():
+    data, key = draw(dtype=np.float32), jax.random.key(0, impl="rbg")
+    options = {"optimizer": 0.1, "epochs": 1, "batch_size": 2}
+    typed, _ = fit(J, *data, key=key, **options)
+    raw, _ = fit(J, *data, key=jax.random.key_data(key), **options)
+    assert all(map(np.array_equal, jax.tree.leaves(typed), jax.tree.leaves(raw)))

@@ -51,7 +51,7 @@ def verdicts(certificate):
 
 TURNED = dict.fromkeys(("W1", "b1", "W2", "b2"), -1.0)
 
-# --- saturated: the complex step has a slope where real numbers have none --------------------------
+# --- saturated: the complex step has a slope where real numbers have none -------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -128,7 +128,6 @@ def test_below_a_step_zero_is_right():
     J = objective("step")
 
     def candidate(*args):
-        (_, _), top = plants.student("relu", "cross_entropy")(*args)
         A1 = np.heaviside(args[1] @ args[0][0].W + args[0][0].b, 0.5)
         dZ2 = plants.softmax(A1 @ args[0][1].W + args[0][1].b) - args[2]
         return [(np.zeros((3, 4)), np.zeros(4)), (A1.T @ dZ2 / 6, dZ2.mean(axis=0))]
@@ -154,17 +153,17 @@ def test_a_dead_unit_of_a_plain_function_hides_no_mistake():
     assert check_grads(lambda W: gate(W, 1.0), alive, *args).passed
 
 
-# --- what is not evidence --------------------------------------------------------------------------
+# --- what is not evidence -------------------------------------------------------------------------
 
 
 def test_a_right_slope_says_nothing_of_dZ_and_a_right_bias_nothing_of_the_order_of_its_rows():
     J = objective("prelu")
     rng = np.random.default_rng(0)
-    (W1, b1, _), top = network()
+    (W1, b1, *_), top = network()
     args = (Layer(W1, b1, np.array(0.25)), top), NORMAL, plants.softmax(rng.normal(size=(6, 2)))
 
     def candidate(gate, order, params, X, Y):
-        (W1, b1, slope), (W2, b2, _) = params
+        (W1, b1, slope, _), (W2, b2, *_) = params
         Z1 = X @ W1 + b1
         A1 = np.where(Z1 > 0, Z1, slope * Z1)
         dZ2 = plants.softmax(A1 @ W2 + b2) - Y

@@ -1,15 +1,15 @@
 """`fit` against a NumPy loop of the same steps."""
 
-from experiments.benchmark.shared import Config, in_turns, ratio
+import jax
+import numpy as np
+
+import jaxmlp
+from experiments.benchmark.options import Config
+from experiments.benchmark.shared import in_turns, ratio
 
 
 def fit_ratio(config: Config) -> dict[str, float]:
     """`fit` of (2, 4, 3) on the spiral, full batch, 10,000 steps, over a NumPy loop of the same."""
-    import jax
-    import numpy as np
-
-    import jaxmlp
-
     steps = 200 if config.smoke else 10_000
     data = jaxmlp.datasets.spiral()
     J = jaxmlp.Objective(jaxmlp.MLP((2, 4, 3)), "cross_entropy")
@@ -24,8 +24,6 @@ def fit_ratio(config: Config) -> dict[str, float]:
 
 def numpy_loop(arrays: dict, X, Y, learning_rate: float, steps: int):
     """Gradient descent of E2 and E3 in NumPy, with the loss of every step."""
-    import numpy as np
-
     W1, b1, W2, b2 = (arrays[name].copy() for name in ("W1", "b1", "W2", "b2"))
     m, history = len(X), np.empty(steps)
     for step in range(steps):

@@ -4,15 +4,17 @@ import itertools
 import time
 from collections.abc import Callable
 
-from experiments.benchmark.shared import CLASSES, FEATURES, Config, data, in_turns, ratio
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxmlp
+from experiments.benchmark.options import Config
+from experiments.benchmark.shared import CLASSES, FEATURES, data, in_turns, ratio
 
 
 def flow_ratio(config: Config) -> dict[str, float]:
     """gradient_flow, norms only, over the plain gradient by hand, at width 128."""
-    import jax
-
-    import jaxmlp
-
     depth = 5 if config.smoke else 50
     mlp = jaxmlp.MLP((FEATURES, *[128] * depth, CLASSES), hidden=config.activation, stack_from=1)
     J, params = jaxmlp.Objective(mlp, "cross_entropy"), mlp.init(jax.random.key(config.seed))
@@ -25,10 +27,6 @@ def flow_ratio(config: Config) -> dict[str, float]:
 
 def sweep_ratio(config: Config) -> dict[str, float]:
     """log10 gradient norms of 280 networks, compilation included: one run of each rival."""
-    import jax
-
-    import jaxmlp
-
     grid: dict = {
         "activations": ("sigmoid", "tanh", "relu", "leaky_relu"), "inits": ("lecun", "he"),
         "depths": (2, 5, 10, 20, 50, 100, 200), "seeds": tuple(range(5)),
@@ -56,11 +54,6 @@ def sweep_ratio(config: Config) -> dict[str, float]:
 
 def jax_sweep(grid: dict, X, Y) -> None:
     """jax.grad over a scan, jitted once for each activation and depth; norms of the dW."""
-    import jax
-    import jax.numpy as jnp
-
-    import jaxmlp
-
     for activation, depth in itertools.product(grid["activations"], grid["depths"]):
         mlp = jaxmlp.MLP((FEATURES, *[128] * depth, CLASSES), hidden=activation, stack_from=1)
         J = jaxmlp.Objective(mlp, "cross_entropy")
@@ -81,8 +74,6 @@ def torch_sweep(grid: dict, X, Y) -> bool:
         import torch  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         return False
-    import numpy as np
-
     torch.set_flush_denormal(True)
     functions = {"leaky_relu": torch.nn.functional.leaky_relu}
     inputs, targets = torch.tensor(np.asarray(X)), torch.tensor(np.asarray(Y)).long()

@@ -2,28 +2,27 @@
 
 import statistics
 import time
+from collections.abc import Iterator
 
+import jax
+
+import jaxmlp
 from experiments import common
-from experiments.benchmark.shared import CLASSES, FEATURES, SAMPLES, Config, data, in_turns, ratio
+from experiments.benchmark.options import Config
+from experiments.benchmark.shared import CLASSES, FEATURES, SAMPLES, data, in_turns, ratio
 
 
-def gradient_rows(config: Config) -> list[dict]:
+def gradient_rows(config: Config) -> Iterator[dict]:
     """One row for each depth and width."""
     grid = [(d, w) for w in config.widths for d in config.depths if not _takes_minutes(d, w)]
-    rows = []
     with common.progress("networks") as report:
         for done, (depth, width) in enumerate(grid, start=1):
-            rows.append(compare_gradients(config, depth, width))
+            yield compare_gradients(config, depth, width)
             report(done, len(grid))
-    return rows
 
 
 def compare_gradients(config: Config, depth: int, width: int) -> dict:
     """Hand against autodiff of the same objective, over a scan, and over a list of layers."""
-    import jax
-
-    import jaxmlp
-
     sizes = (FEATURES, *[width] * depth, CLASSES)
     X, Y = data(config)
 
@@ -85,10 +84,6 @@ def _unrolled_takes_minutes(depth: int) -> bool:
 
 def compile_ratio(config: Config) -> dict[str, float]:
     """Compile time of the gradient of 1,000 layers over that of 40."""
-    import jax
-
-    import jaxmlp
-
     seconds: dict[int, list[float]] = {40: [], 1000: []}
     for _ in range(2 if config.smoke else 5):
         for depth in seconds:

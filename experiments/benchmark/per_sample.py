@@ -10,11 +10,16 @@ import itertools
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
+import jaxmlp
 from experiments import common
-from experiments.benchmark.shared import Config, in_turns, ratio
+from experiments.benchmark.options import Config
+from experiments.benchmark.shared import in_turns, ratio
 
 NETWORKS = (
     ((64, *[128] * 51, 10), (256,)),
@@ -25,19 +30,17 @@ SMALL = (((8, 16, 16, 4), (8, 16)),)
 PLAIN = "gradient"
 
 
-def cost_rows(config: Config) -> list[dict]:
+def cost_rows(config: Config) -> Iterator[dict]:
     """One row for each network, batch size, library and quantity."""
     networks = SMALL if config.smoke else NETWORKS
     cells = [(sizes, m) for sizes, batches in networks for m in batches]
     libraries = {"jaxmlp": jax_rivals, "BackPACK": backpack_rivals, "Opacus": opacus_rivals}
-    rows = []
     with common.progress("per-sample networks") as report:
         for done, (sizes, m) in enumerate(cells, start=1):
             for name, rivals in libraries.items():
                 base = {"network": label(sizes), "batch": m, "library": name}
-                rows += [base | row for row in prices(config, rivals, sizes, m)]
+                yield from (base | row for row in prices(config, rivals, sizes, m))
             report(done, len(cells))
-    return rows
 
 
 def prices(config: Config, rivals: Callable, sizes: tuple[int, ...], m: int) -> list[dict]:
@@ -72,11 +75,6 @@ class Rival(NamedTuple):
 
 def jax_rivals(config: Config, sizes: tuple[int, ...], m: int) -> dict[str, Rival]:
     """The instruments, and the norms by vmap(grad)."""
-    import jax
-    import jax.numpy as jnp
-
-    import jaxmlp
-
     mlp = jaxmlp.MLP(sizes, hidden=config.activation)
     J = jaxmlp.Objective(mlp, "cross_entropy")
     key_params, key_X, key_Y = jax.random.split(jax.random.key(config.seed), 3)
@@ -206,20 +204,3 @@ def label(sizes: tuple[int, ...]) -> str:
     """`64-128x51-10` for `(64, 128, ..., 128, 10)`."""
     runs = [(width, len(list(group))) for width, group in itertools.groupby(sizes)]
     return "-".join(f"{width}x{n}" if n > 2 else "-".join([str(width)] * n) for width, n in runs)
-
-
-def figure(rows: list[dict]):
-    """Time and memory of the last network's quantities against the batch size."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    from jaxmlp import plotting
-
-    network = rows[-1]["network"]
-    own = [row for row in rows if (row["network"], row["library"]) == (network, "jaxmlp")]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    plotting.cost_against_batch(own, axes, memory_limit=machine_memory() / 2 / 1e9)
-    figure.suptitle(f"Per-sample quantities of {network}, over one plain gradient")
-    return figure

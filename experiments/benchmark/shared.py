@@ -1,39 +1,19 @@
-"""What the parts of the benchmark share: options, data, and how rivals take turns."""
+"""What the parts of the benchmark share: data, and how rivals take turns."""
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
 
-from experiments import common
+import jax
+
+from experiments.benchmark.options import Config
 
 SAMPLES = 256
 FEATURES, CLASSES = 64, 10
 
 
-@dataclasses.dataclass(frozen=True)
-class Config(common.Options):
-    """Options of the benchmark."""
-
-    parts: tuple[Literal["gradient", "compile", "fit", "flow", "sweep", "per_sample"], ...] = (
-        "gradient", "compile", "fit", "flow", "sweep", "per_sample",
-    )  # fmt: skip
-    """what to measure"""
-    depths: tuple[int, ...] = (2, 10, 50, 200, 1000)
-    """numbers of hidden layers"""
-    widths: tuple[int, ...] = (32, 128, 512)
-    """units in every hidden layer"""
-    rounds: int = 21
-    """rounds of measurement, at least 15 for a table"""
-    activation: str = "tanh"
-    """hidden activation"""
-
-
 def in_turns(runs: Sequence[Callable], rounds: int) -> list[list[float]]:
     """Seconds of each run in each round; short ones are repeated until a round takes 5 ms."""
-    import jax
-
     repeats = []
     for run in runs:
         jax.block_until_ready(run())
@@ -61,8 +41,6 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 def data(config: Config):
     """Normal inputs and random labels."""
-    import jax
-
     key_X, key_Y = jax.random.split(jax.random.key(config.seed))
     X = jax.random.normal(key_X, (SAMPLES, FEATURES))
     return X, jax.random.randint(key_Y, (SAMPLES,), 0, CLASSES)

@@ -1,15 +1,14 @@
 """The figure: a network with its numbers, and the paths of one weight."""
 
+import matplotlib.pyplot as plt
+
+from experiments.chain_rule import graph
 from experiments.chain_rule.paths import Chain
 from experiments.chain_rule.report import numbers_of, plural
 
 
 def draw(c: Chain):
     """The network with its numbers, the path of the largest product, and all paths under it."""
-    import matplotlib.pyplot as plt
-
-    from jaxmlp import plotting
-
     p, paths = c.p, plural(len(c.paths), "path")
     lit = max(range(len(c.paths)), key=lambda n: abs(c.paths[n].product))
     # with more than one sample a factor is no single number
@@ -20,9 +19,9 @@ def draw(c: Chain):
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(8, sum(heights) + 0.4), height_ratios=heights, layout="constrained"
     )
-    plotting.network(
+    graph.network(
         [p.X.mean(0), *(t.A.mean(0) for t in p.steps)],
-        [p.dX.sum(0), *(t.dZ.sum(0) for t in p.steps)],
+        [p.dX.sum(0), *(t.dZ.sum(0) / p.divisor for t in p.steps)],
         p.W,
         [t.dW for t in p.steps],
         top,
@@ -32,10 +31,11 @@ def draw(c: Chain):
     )
     rows = [(q.units, [*f.values()], q.product) for q, f in zip(c.paths, factors, strict=True)]
     totals = (f"sum over {paths}", c.total), ("jaxmlp.trace", c.trace), ("jax.grad", c.auto)
-    plotting.path_sum(rows, totals, bottom, names=list(factors[lit]), lit=lit)
+    graph.path_sum(rows, totals, bottom, names=list(factors[lit]), lit=lit)
     verdict = f"misses jax.grad by {c.off:.0e} of it"
     if c.off <= 1e-12:
         verdict = "is jax.grad, to 12 digits"
-    samples = f", {len(p.X)} samples (a: mean, dZ: sum)" * (len(p.X) > 1)
+    reduction = p.J.loss.reduction  # of the loss, and so of dZ over the samples
+    samples = f", {len(p.X)} samples (a: mean, dZ: {reduction})" * (len(p.X) > 1)
     figure.suptitle(f"dE/d{c.weight}{samples}: the sum over {paths} {verdict}", size=11)
     return figure

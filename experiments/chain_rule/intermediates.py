@@ -5,11 +5,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import xlogy
 
-from experiments.chain_rule.networks import Config, Problem, problem
+import jaxmlp
+from experiments.chain_rule.networks import Problem, problem
+from experiments.chain_rule.options import Config
 from experiments.chain_rule.paths import Chain
 from experiments.chain_rule.report import Math, Section, power, relative, short
+from jaxmlp.layer import slopes
 
 SLOPES = {  # dJ/dA of one sample
     "cross_entropy": "-Y / A",
@@ -37,9 +43,9 @@ class Line(NamedTuple):
 def lines(p: Problem, units: Sequence[int]) -> Iterator[Line]:
     """What the walk computes, in its order, with the entries at `units` worked out.
 
-    Derivatives in Z and A are those of the mean loss, as in `jaxmlp.trace`: 1/m stands in dZ[L].
+    Derivatives in Z and A are each sample's own, as in `jaxmlp.trace`: 1/m stands in dW and db.
     """
-    L = len(p.W)
+    L, m = len(p.W), "" if p.divisor == 1 else " / m"
     for l in range(L, 0, -1):
         t, i, j = p.steps[l - 1], units[l - 1], units[l]
         if l == L:
@@ -50,31 +56,38 @@ def lines(p: Problem, units: Sequence[int]) -> Iterator[Line]:
             yield gate_line(p, l, (0, j))
         terms = zip(t.A_prev[:, i], t.dZ[:, j], strict=True)
         below = f"A{l - 1}" if l > 1 else "X"
-        yield Line(f"dW{l}", f"{below}^T dZ{l}", t.dW, (i, j), worked(terms))
+        yield Line(f"dW{l}", f"{below}^T dZ{l}{m}", t.dW, (i, j), worked(terms, p.divisor))
         if t.db is not None:
-            yield Line(f"db{l}", f"sum(dZ{l})", t.db, (j,), worked(zip(t.dZ[:, j], strict=True)))
+            yield Line(
+                f"db{l}",
+                f"sum(dZ{l}){m}",
+                t.db,
+                (j,),
+                worked(zip(t.dZ[:, j], strict=True), p.divisor),
+            )
         if t.dslope is not None:
             terms = zip(t.dA.ravel(), np.minimum(t.Z, 0).ravel(), strict=True)
-            yield Line(f"ds{l}", f"sum(dA{l} * min(Z{l}, 0))", t.dslope, (), worked(terms))
+            yield Line(
+                f"ds{l}", f"sum(dA{l} * min(Z{l}, 0)){m}", t.dslope, (), worked(terms, p.divisor)
+            )
     terms = zip(p.steps[0].dZ[0], p.W[0][units[0]], strict=True)
-    yield Line("dX", "dZ1 W1^T", p.dX, (0, units[0]), worked(terms))
+    yield Line("dX", f"dZ1 W1^T{m}", p.dX, (0, units[0]), worked(terms, p.divisor))
 
 
 def output_lines(p: Problem, at: tuple[int, int]) -> Iterator[Line]:
     """dA[L], and dZ[L]: collapsed (B5), through the softmax Jacobian (B2), or entry by entry."""
-    L, t, loss, output = len(p.W), p.steps[-1], p.J.loss, p.J.mlp.output.name
-    numbers = {"A": short(t.A[at]), "Y": short(p.Y[at]), "m": str(len(p.X))}
+    L, t, loss, output = len(p.W), p.steps[-1], p.J.loss, p.J.mlp.output
+    numbers = {"A": short(t.A[at]), "Y": short(p.Y[at])}
     numbers["|A - Y|"] = short(float(np.linalg.norm(t.A[0] - p.Y[0])))
 
     def line(symbol: str, formula: str, value) -> Line:
-        formula += " / m" if loss.reduction == "mean" else ""
-        text = re.sub(r"\|A - Y\||[AYm]", lambda found: numbers[found[0]], formula)
-        return Line(symbol, formula.replace("A", f"A{L}"), value, at, text.removesuffix(" / 1"))
+        text = re.sub(r"\|A - Y\||[AY]", lambda found: numbers[found[0]], formula)
+        return Line(symbol, formula.replace("A", f"A{L}"), value, at, text)
 
     yield line(f"dA{L}", SLOPES[loss.name], t.dA)
     if loss.collapses_with == output:
         yield line(f"dZ{L}", "(A - Y)", t.dZ)
-    elif output == "softmax":
+    elif output.name == "softmax":
         terms = zip(t.dA[0], t.A[0] * ((np.arange(t.A.shape[1]) == at[1]) - t.A[at]), strict=True)
         yield Line(f"dZ{L}", f"dA{L} softmax'(Z{L})", t.dZ, at, worked(terms))
     else:
@@ -88,12 +101,13 @@ def gate_line(p: Problem, l: int, at: tuple[int, int]) -> Line:
     return Line(f"dZ{l}", formula, t.dZ, at, worked([(t.dA[at], p.gates[l - 1][at])]))
 
 
-def worked(terms: Iterable[tuple[float, ...]]) -> str:
+def worked(terms: Iterable[tuple[float, ...]], divisor: int = 1) -> str:
     """`0.5 x (-0.2) + ...`: a sum of products, of more than four the first three."""
     terms = list(terms)
     products = [" x ".join(map(short, term)) for term in terms[: 4 if len(terms) == 4 else 3]]
     more = [f"... ({len(terms)} terms)"] if len(terms) > 4 else []
-    return " + ".join(products + more)
+    total = " + ".join(products + more)
+    return total if divisor == 1 else f"({total}) / {divisor}"
 
 
 # --- by autodiff ----------------------------------------------------------------------------------
@@ -101,10 +115,6 @@ def worked(terms: Iterable[tuple[float, ...]]) -> str:
 
 def by_autodiff(p: Problem) -> dict[str, Any]:
     """Every intermediate from `jax.grad`: zeros are added to each Z and A, and derived in."""
-    import jax
-
-    import jaxmlp
-    from jaxmlp.storage import slopes
 
     def probed(layers, zeros):
         A = p.X + zeros["dX"]
@@ -117,15 +127,13 @@ def by_autodiff(p: Problem) -> dict[str, Any]:
     zeros = {f"d{s}{l}": np.zeros((len(p.X), d)) for l, d in widths for s in "ZA"}
     zeros["dX"] = np.zeros_like(p.X)
     layers, found = jax.jit(jax.grad(probed, (0, 1)))(jaxmlp.layers(p.params), zeros)
-    found |= {f"d{k.replace('slope', 's')}": v for k, v in jaxmlp.as_dict(layers).items()}
+    own = {name: zero * p.divisor for name, zero in found.items() if name != "dX"}
+    found |= own | {f"d{k.replace('slope', 's')}": v for k, v in jaxmlp.as_dict(layers).items()}
     return jax.tree.map(np.asarray, found)
 
 
 def loss_of_output(loss, A, Y):
     """The mean loss as the notes write it, of A alone; "sse" is a sum."""
-    import jax.numpy as jnp
-    from jax.scipy.special import xlogy
-
     if loss.name == "cross_entropy":
         total = -jnp.sum(xlogy(Y, A))
     elif loss.name == "binary_cross_entropy":
@@ -165,9 +173,8 @@ def section(c: Chain, remarks: list[str]) -> Section:
     where = "The loss is a sum over the samples: there is no 1/m."
     if p.J.loss.reduction == "mean":
         where = (
-            f"All are derivatives of the mean loss, as in jaxmlp.trace: the 1/m stands in dZ{L}.\n"
-            f"The notes keep it out of dZ{L} and write dW = A^T dZ / m, db = mean(dZ): the same "
-            "dW and db."
+            "dA and dZ are each sample's own, as in the notes and in jaxmlp.trace; dW, db, dX are "
+            "those of the mean\nloss: the 1/m stands in them, dW = A^T dZ / m, db = mean(dZ)."
         )
     return Section(f"{p}: every intermediate", rows, [where, *remarks])
 

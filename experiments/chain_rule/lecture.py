@@ -4,11 +4,16 @@ import itertools
 import math
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from scipy.special import logit
 
+import jaxmlp
 from experiments.chain_rule.networks import Problem, walked
 from experiments.chain_rule.paths import Chain, chain
 from experiments.chain_rule.report import Math, Section, numbers_of, plural, power, relative
+from jaxmlp import activations
 
 # E4. The notes leave the fourth hidden unit out: 0.3 is ours, and so is the layer g before it (E6).
 INPUT, G, HIDDEN = (1.0, 0.0, 1.0), (0.4, 0.7, 0.55), (0.668, 0.912, 0.471, 0.3)
@@ -29,10 +34,6 @@ def network(*values: tuple[float, ...]) -> Problem:
 
     The notes print values and no weights; these are the smallest that solve `a_prev W = logit(a)`.
     """
-    from scipy.special import logit
-
-    import jaxmlp
-
     rows = [np.asarray([row]) for row in values]
     W = [np.linalg.pinv(a) @ logit(out) for a, out in itertools.pairwise(rows)]
     params = jaxmlp.from_dict({f"W{l}": w for l, w in enumerate(W, start=1)})
@@ -89,11 +90,6 @@ def chain_slips(first: dict[str, list[float]]) -> list[str]:
 
 def row_and_column() -> tuple[Any, Any, Any]:
     """B6: dW by rows from `jaxmlp`, by columns from `jax.grad` of `Z = W x`, and a - y."""
-    import jax
-    import jax.numpy as jnp
-
-    import jaxmlp
-
     x, y = np.array([[1.0, 2.0]]), np.array([[1.0, 0.0, 0.0]])
     W = np.linalg.pinv(x) @ np.log([[0.7, 0.2, 0.1]])  # so that softmax(x W) is the notes' a
     J = jaxmlp.Objective(jaxmlp.MLP((2, 3), use_bias=False), "cross_entropy")
@@ -125,13 +121,9 @@ def conventions() -> Section:
 
 def softmax_jacobian() -> Section:
     """B2: by hand for B1's z, beside `jax.jacobian`; and B5, its product with -t/y."""
-    import jax
-
-    from jaxmlp import losses
-
     z, y = np.array([1.1, 2.2, 0.2, -1.7]), np.array([0.0, 1.0, 0.0, 0.0])
     s = np.exp(z) / np.sum(np.exp(z))
-    hand = np.asarray(jax.jit(losses.softmax_vjp)(np.tile(s, (4, 1)), np.eye(4)))
+    hand = np.asarray(jax.jit(activations.softmax_vjp)(np.tile(s, (4, 1)), np.eye(4)))
     auto = np.asarray(jax.jit(jax.jacobian(jax.nn.softmax))(z))
     return Section(
         "B2: the softmax Jacobian of B1's z: s_i (1 - s_i) if i = k, else -s_i s_k",

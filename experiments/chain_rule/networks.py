@@ -1,37 +1,15 @@
 """The network of the options, with what the backward pass leaves at every layer."""
 
-import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from experiments import common
+import jaxmlp
+from experiments.chain_rule.options import Config
 from experiments.chain_rule.report import plural
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(common.Options):
-    """Options of the chain rule."""
-
-    sizes: tuple[int, ...] = (2, 4, 3)
-    """inputs, hidden widths, outputs; 2 and 3 take the spiral, others 300 random samples"""
-    hidden: str = "relu"
-    """activation of the hidden layers"""
-    output: str = "softmax"
-    """activation of the last layer"""
-    loss: str = "cross_entropy"
-    """cross_entropy, binary_cross_entropy, mse, sse, half_squared_error, norm"""
-    init: str = "he"
-    """initialisation: lecun, glorot, he, orthogonal"""
-    bias_free: bool = False
-    """leave out the biases"""
-    weight: str = "W1[0,0]"
-    """the weight to follow, counted from 0; or as the notes write it, from 1: V11 in the last
-    layer, W11 in the one before, U11 in the third from the end"""
-    sample: int | Literal["mean"] = 139
-    """one sample, by its index, or the mean over all of them"""
-    latex: bool = False
-    """print the tables as LaTeX, for slides"""
+from jaxmlp import datasets
+from jaxmlp.layer import slopes
 
 
 class Problem(NamedTuple):
@@ -49,7 +27,12 @@ class Problem(NamedTuple):
     @property
     def dX(self):
         """The last line of the walk, which the trace leaves out."""
-        return self.steps[0].dZ @ self.W[0].T
+        return self.steps[0].dZ @ self.W[0].T / self.divisor
+
+    @property
+    def divisor(self) -> int:
+        """What the sum over the samples is divided by."""
+        return len(self.X) if self.J.loss.reduction == "mean" else 1
 
     def __str__(self):
         """`(2, 4, 3) relu softmax, cross_entropy, 1 sample`."""
@@ -60,10 +43,6 @@ class Problem(NamedTuple):
 
 def problem(config: Config) -> Problem:
     """The network of the options, with one sample or all of them."""
-    import jax
-
-    import jaxmlp
-
     mlp = jaxmlp.MLP(
         config.sizes, hidden=config.hidden, output=config.output, use_bias=not config.bias_free
     )
@@ -78,8 +57,6 @@ def problem(config: Config) -> Problem:
 
 def samples(d: int, K: int, seed: int) -> tuple[Any, Any]:
     """The spiral where it fits, else 300 random samples; one output has the targets 0 and 1."""
-    from jaxmlp import datasets
-
     random, classes = np.random.default_rng(seed), max(K, 2)
     X, labels = random.normal(size=(300, d)), random.integers(classes, size=300)
     if (d, K) == (2, 3):
@@ -89,11 +66,6 @@ def samples(d: int, K: int, seed: int) -> tuple[Any, Any]:
 
 def walked(J, params, X, Y) -> Problem:
     """The trace by hand and what the tables read beside it, in NumPy."""
-    import jax
-
-    import jaxmlp
-    from jaxmlp.storage import slopes
-
     steps, layers = jaxmlp.trace(J)(params, X, Y), jaxmlp.layers(params)
     gates = [
         None if act.derivative is None else act.derivative(t.Z, t.A, *slopes(layer))

@@ -6,8 +6,10 @@ import math
 import re
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+import jaxmlp
 from experiments.chain_rule.networks import Problem
 from experiments.chain_rule.report import Math, Section, plural, power, relative
 
@@ -59,8 +61,6 @@ class Chain(NamedTuple):
 
 def chain(p: Problem, name: str) -> Chain:
     """The weight of that name, its paths, and its entry of the gradient."""
-    import jaxmlp
-
     layer, i, j = weight = parse_weight(name, p.J.mlp.sizes)
     found = paths(p, weight)
     auto = np.asarray(jaxmlp.layers(autodiff(p.J)(p.params, p.X, p.Y))[layer - 1].W)
@@ -70,8 +70,6 @@ def chain(p: Problem, name: str) -> Chain:
 @functools.cache
 def autodiff(J):
     """`jax.grad`, compiled once for each network."""
-    import jax
-
     return jax.jit(jax.grad(J))
 
 
@@ -104,9 +102,9 @@ def paths(p: Problem, weight: Weight) -> list[Path]:
             f"{number:,} paths from {weight}, at most {MOST_PATHS:,} are followed: take a weight "
             "of a later layer"
         )
-    last, ends = f"dE/da{L}", p.steps[-1].dA
+    last, ends = f"dE/da{L}", p.steps[-1].dA / p.divisor  # E is the mean loss
     if p.gates[-1] is None:
-        last, ends = f"dE/dz{L}", p.steps[-1].dZ
+        last, ends = f"dE/dz{L}", p.steps[-1].dZ / p.divisor
     found = []
     for units in itertools.product((i,), (j,), *map(range, above)):
         factors = {f"dz{layer}/dW{layer}": p.steps[layer - 1].A_prev[:, i]}

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import common
+from jaxmlp import relative_difference
 
 
 class Section(NamedTuple):
@@ -22,8 +23,6 @@ class Math(str):
 
 def relative(hand, auto) -> float:
     """max|hand - auto| / max|auto|, on the host."""
-    from jaxmlp import relative_difference
-
     return float(relative_difference(np.asarray(hand), np.asarray(auto)))
 
 

@@ -4,7 +4,15 @@ import functools
 import time
 from typing import Any, NamedTuple
 
-from experiments.neuron.shared import Config, Rows, digits, one_neuron, pass_until, vehicles
+import jax
+import numpy as np
+import optax
+
+import jaxmlp
+from experiments.common import Rows
+from experiments.neuron.options import Config
+from experiments.neuron.shared import digits, one_neuron, pass_until, vehicles
+from jaxmlp import MLP, Objective, datasets
 
 Key = tuple[str, str]  # what is learnt, and after how many samples it is updated
 SLIP = "W + lr dJ/dW (slip)"
@@ -21,8 +29,6 @@ class Run(NamedTuple):
 
 def networks() -> dict[str, Any]:
     """One neuron, and E4's bias-free network; squared error."""
-    from jaxmlp import MLP, Objective
-
     two = MLP((3, 4, 2), hidden="sigmoid", output="sigmoid", use_bias=False)
     return {
         "one neuron": Objective(MLP((3, 1), output="sigmoid"), "mse"),
@@ -32,10 +38,6 @@ def networks() -> dict[str, Any]:
 
 def vehicle_tasks(inputs: str, seed: int) -> dict[str, tuple]:
     """What `fit` takes: one neuron from 0, the network drawn."""
-    import jax
-
-    from jaxmlp import datasets
-
     (data, _), (one, two) = vehicles(inputs), networks().values()
     drawn = two.mlp.init(jax.random.key(seed), "lecun")
     return {
@@ -49,8 +51,6 @@ def vehicle_tasks(inputs: str, seed: int) -> dict[str, tuple]:
 
 def plans(config: Config) -> dict[Key, tuple]:
     """Task, size of batch and optimiser of each training; the last is the slip, an ascent (I)."""
-    import optax
-
     data, _ = digits(config.seed)
     tasks, lr, found = vehicle_tasks("standardised", config.seed), config.learning_rate, {}
     tasks["3 or 8"] = (*one_neuron("logistic", 64), data.X, data.Y)
@@ -66,8 +66,6 @@ def plans(config: Config) -> dict[Key, tuple]:
 
 def train_all(trainings: dict[Key, tuple], epochs: int, rounds: int) -> dict[Key, Run]:
     """Run them in turns, once to compile and then on the clock; the samples keep their order."""
-    import jaxmlp
-
     runs = {}
     for turn in range(1 + rounds):
         for key, (task, size, optimizer) in trainings.items():
@@ -82,8 +80,6 @@ def train_all(trainings: dict[Key, tuple], epochs: int, rounds: int) -> dict[Key
 
 def costs(runs: dict[Key, Run], target: float) -> Rows:
     """The epochs, updates and milliseconds, at the mean time of an epoch, down to `target`."""
-    import numpy as np
-
     rows = []
     for (task, updates), run in runs.items():
         reached = np.flatnonzero(run.loss <= target)
@@ -99,8 +95,6 @@ def costs(runs: dict[Key, Run], target: float) -> Rows:
 
 def held_out(runs: dict[Key, Run]) -> Rows:
     """What the networks updated per sample say of the two vehicles that they never saw."""
-    import numpy as np
-
     (_, raw), (_, test) = vehicles("raw"), vehicles("standardised")
     one, two = (
         np.asarray(J.mlp.apply(runs[name, "per sample"].params, test.X))
@@ -119,11 +113,6 @@ def held_out(runs: dict[Key, Run]) -> Rows:
 
 def skipping(config: Config) -> Rows:
     """G2 on the 3-4-2 network: every sample backpropagated, or those whose error exceeds eps."""
-    import jax
-    import numpy as np
-
-    import jaxmlp
-
     J, params, X, Y = task = vehicle_tasks("standardised", config.seed)["3-4-2"]
     lr, eps, epochs = config.learning_rate, config.eps, config.epochs
 
@@ -152,10 +141,6 @@ def skipping(config: Config) -> Rows:
 
 def raw_and_standardised(config: Config) -> tuple[Rows, dict[str, tuple]]:
     """G4: rows on saturation, and the loss in each epoch as `{label: (epoch, loss)}`."""
-    import numpy as np
-
-    import jaxmlp
-
     rows, curves = [], {}
     for inputs in ("raw", "standardised"):
         tasks = vehicle_tasks(inputs, config.seed)

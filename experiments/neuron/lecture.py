@@ -3,7 +3,12 @@
 import itertools
 import math
 
-from experiments.neuron.shared import Rows
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxmlp
+from experiments.common import Rows
 
 # update of x: its learning rate; the last is the slip (I)
 RATES = {"x - 0.1 dy/dx": 0.1, "x - 0.5 dy/dx": 0.5, "x - dy/dx": 1.0, "x + 0.1 dy/dx": -0.1}
@@ -19,11 +24,6 @@ def numbers() -> Rows:
 
 def at_output(output: str, loss: str, Z, Y):
     """The library's J and dJ/dZ where the output layer's sums are the rows Z (W = identity)."""
-    import jax.numpy as jnp
-    import numpy as np
-
-    import jaxmlp
-
     K = len(Z[0])
     J = jaxmlp.Objective(jaxmlp.MLP((K, K), output=output, use_bias=False), loss)
     params = (jaxmlp.Layer(jnp.asarray(np.eye(K, dtype=np.float32))),)
@@ -38,9 +38,6 @@ def cross_entropy(z, t) -> float:
 
 def probabilities() -> list[tuple]:
     """B1, B3, B4: softmax, the sigmoid as its case of two classes, cross-entropy both ways."""
-    import jax
-    import numpy as np
-
     softmax = jax.jit(jax.nn.softmax)
     s, s2 = (np.asarray(softmax(np.array(z)), float) for z in (SUMS, SUMS[:2]))
     sigmoid = float(jax.nn.sigmoid(SUMS[0] - SUMS[1]))
@@ -98,9 +95,6 @@ def cross_entropies() -> list[tuple]:
 
 def parabola(start: float = 4.0, steps: int = 50) -> dict[str, list[float]]:
     """A5: x after every step on y = x^2 - 10, for some learning rates and for the slip (I)."""
-    import jax
-    import numpy as np
-
     slopes, lr = jax.vmap(jax.grad(lambda x: x**2 - 10)), np.array([*RATES.values()], np.float32)
     first = np.full(len(lr), start, np.float32)
     _, rest = jax.lax.scan(lambda x, _: (x - lr * slopes(x),) * 2, first, length=steps)

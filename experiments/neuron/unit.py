@@ -3,15 +3,18 @@
 import functools
 from typing import Any
 
-from experiments.neuron.shared import UNITS, Config, Rows, digits, one_neuron, pass_until, vehicles
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxmlp
+from experiments.common import Rows
+from experiments.neuron.options import Config
+from experiments.neuron.shared import UNITS, digits, one_neuron, pass_until, vehicles
 
 
 def by_hand() -> tuple[Any, Any, Any]:
     """Weights that a reader can multiply by hand, and the standardised vehicles that train."""
-    import jax.numpy as jnp
-
-    import jaxmlp
-
     data, _ = vehicles("standardised")
     layer = jaxmlp.Layer(jnp.array([[0.5], [-0.5], [0.25]]), jnp.array([0.1]))
     return (layer,), data.X, data.Y
@@ -22,18 +25,13 @@ def chain() -> Rows:
 
     For the step (a - y) x is not the derivative, which is 0, but the perceptron's rule.
     """
-    import jax
-    import numpy as np
-
-    import jaxmlp
-
     (params, X, Y), rows = by_hand(), []
     x, y = X[:1], Y[:1]
     for name in UNITS:
         J, _ = one_neuron(name, 3)
         (t,) = jaxmlp.trace(J)(params, x, y)
         a, dJ_da, da_dz = t.A.item(), t.dA.item(), J.mlp.output.derivative(t.Z, t.A).item()
-        ((W, b, _),), dz_dw = jax.grad(J)(params, x, y), np.append(x[0], 1.0)
+        ((W, b, *_),), dz_dw = jax.grad(J)(params, x, y), np.append(x[0], 1.0)
         rows.append(
             {"unit": name, "a": a, "dJ/da": dJ_da, "da/dz": da_dz, "dz/dw, dz/db": dz_dw,
              "product": dJ_da * da_dz * dz_dw, "(a - y) (x, 1)": (a - y.item()) * dz_dw,
@@ -44,11 +42,6 @@ def chain() -> Rows:
 
 def matrix_form() -> Rows:
     """A4: the logistic unit's mean gradient by three routes; I: a mean along the wrong axis."""
-    import jax
-    import numpy as np
-
-    import jaxmlp
-
     (params, X, Y), (J, _) = by_hand(), one_neuron("logistic", 3)
     error = np.asarray(J.mlp.apply(params, X)) - Y[:, None]
     (hand,), (auto,) = (grad(J)(params, X, Y) for grad in (jaxmlp.grad, jax.grad))
@@ -66,10 +59,6 @@ def matrix_form() -> Rows:
 
 def three_units(config: Config) -> tuple[Rows, dict[str, Any]]:
     """A1: the three units on 3 against 8: rows, and the weights that each has learnt."""
-    import numpy as np
-
-    import jaxmlp
-
     (train, test), rows, weights = digits(config.seed), [], {}
     for name in UNITS:
         J, zero = one_neuron(name, 64)
@@ -89,8 +78,6 @@ def three_units(config: Config) -> tuple[Rows, dict[str, Any]]:
 
 def learnt(config: Config, name: str, J, zero, data) -> tuple[Any, int, str]:
     """A unit's parameters after training, its epochs, and what it learns by."""
-    import jaxmlp
-
     if name == "perceptron":
         rule = functools.partial(perceptron_rule, J, config.learning_rate)
         params, epochs, _ = pass_until(rule, zero, data.X, data.Y, config.epochs)
@@ -104,7 +91,7 @@ def learnt(config: Config, name: str, J, zero, data) -> tuple[Any, int, str]:
 
 def perceptron_rule(J, learning_rate: float, params, x, y):
     """w <- w - lr (a - y) x, b <- b - lr (a - y); and whether the sample was told wrong."""
-    ((W, b, _),) = params
+    ((W, b, *_),) = params
     error = J.mlp.apply(params, x) - y
     layer = params[0]._replace(
         W=W - learning_rate * x[:, None] * error, b=b - learning_rate * error

@@ -1,77 +1,29 @@
 """Measure, print the tables, draw the figures."""
 
-import dataclasses
-
 import experiments.vanishing
 from experiments import common
-from experiments.vanishing import claims, figures, measured, networks
-from experiments.vanishing.chains import ceiling, ends
-from experiments.vanishing.measured import Measured
-from experiments.vanishing.networks import Config
-from experiments.vanishing.steps import deepest, unmoved
-from experiments.vanishing.training import TARGET
+from experiments.vanishing.options import Config, check
 
 
 def main(config: Config) -> None:
-    import matplotlib
+    from experiments.vanishing import claims, figures, measured, report
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    from jaxmlp import plotting
-
-    networks.check(config)
-    m = measured.measure(config)
-    told = claims.claims(m)
-    tell(config, m, told)
-
-    results = common.Results("vanishing", config)
-    products = [
-        {"init": init, "layers_below": k, **dict(zip(c._fields, row, strict=True))}
-        for init, c in m.chains.items()
-        for k, row in enumerate(zip(*c, strict=True))
-    ]
-    tables = {"": products, "_bits": m.bits, "_dead": m.units, "_race": m.races, "_claims": told}
-    for suffix, rows in {**tables, "_training": m.grid}.items():
-        results.csv(rows, suffix)
-    results.figure(figures.draw_products(m, plt, plotting))
-    results.figure(figures.draw_bits(m.bits, plt, plotting), "_bits")
-    results.figure(figures.draw_training(config, m, plt, plotting), "_training")
-    results.figure(figures.draw_activations(m, plt, plotting), "_activations")
-    results.close()
-
-
-def tell(config: Config, m: Measured, told: list[dict]) -> None:
-    depth, rate = config.depth, config.learning_rate
-    common.table(
-        f"H1  sigmoid, {depth} layers: log10 at the first; 0.25^{depth} = {0.25**depth:.2g}",
-        [{"init": i, "ceiling": ceiling(depth), **ends(c)} for i, c in m.chains.items()],
-    )
-    common.table(
-        "\nH2  weights of gain 2: log10 at the first, factor a layer",
-        [{"hidden": act, "gradient": g[-1], "factor": 10 ** (g[-1] / depth)}
-         for act, g in m.gains.items()],
-    )  # fmt: skip
-    common.table(
-        f"\nH1  w_new = w_old, literally: float32, one step of {rate:g}",
-        [{"hidden": act, **unmoved(own)} for act, own in deepest(m.bits).items()],
-    )
-    common.table(f"\nH3  4 dead units beside 4 live ones, {config.num_steps} steps", m.units)
-    print(
-        "dA: what reaches the dead units at most, (A2 - Y) . W2; dW, db: what act' and x leave of\n"
-        "it; unchanged: share of their weights and biases with the same bits at the end; revived:\n"
-        "how many of the 4 are then active on some sample."
-    )
-    common.table(f"\nD6, D7, D10  epochs to a loss of {TARGET:g}, largest |A| on the way", m.races)
-    print(f"Epochs: median of {config.num_seeds} seeds, inf where not reached; |A|: of all seeds.")
-    common.table("\nThe lecture's claims; epochs and |A| in the order of the races", told)
+    check(config)
+    with common.Results("vanishing", config) as results:
+        m = measured.measure(config, results)
+        told = claims.claims(m)
+        results.csv(told, "_claims")
+        report.tell(config, m, told)
+        results.figure(figures.draw_products(m))
+        results.figure(figures.draw_bits(m.bits), "_bits")
+        results.figure(figures.draw_training(config, m), "_training")
+        results.figure(figures.draw_activations(m), "_activations")
 
 
 if __name__ == "__main__":
-    config = common.parse(Config, experiments.vanishing.__doc__)
-    if config.smoke:
-        config = dataclasses.replace(
-            config, depth=5, width=8, num_samples=50, step_depths=(3,), num_steps=20,
-            race_rates=(0.1,), race_epochs=(3, 3), train_depths=(3,), train_epochs=2, num_seeds=1,
-        )  # fmt: skip
-    common.run(main, config)
+    smoke = {
+        "depth": 5, "width": 8, "num_samples": 50, "step_depths": (3,), "num_steps": 20,
+        "race_rates": (0.1,), "race_epochs": (3, 3), "train_depths": (3,), "train_epochs": 2,
+        "num_seeds": 1,
+    }  # fmt: skip
+    common.run(main, common.parse(Config, experiments.vanishing.__doc__, **smoke))

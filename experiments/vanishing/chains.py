@@ -3,7 +3,12 @@
 import math
 from typing import Any, NamedTuple
 
-from experiments.vanishing.networks import Config, digits, draw, network
+import numpy as np
+
+import jaxmlp
+from experiments.vanishing.networks import digits, draw, network
+from experiments.vanishing.options import Config
+from jaxmlp import initializers
 
 
 class Chain(NamedTuple):
@@ -20,10 +25,6 @@ class Chain(NamedTuple):
 
 def chain(config: Config, init: str) -> Chain:
     """Measure a sigmoid network."""
-    import numpy as np
-
-    import jaxmlp
-
     X, Y = digits(config)
     J = network(X, config.depth, config.width, "sigmoid")
     params = draw(J, init, config.seed)
@@ -36,18 +37,12 @@ def chain(config: Config, init: str) -> Chain:
 
 def gain_2(config: Config, hidden: str):
     """The gradient of `Chain` with weights of variance 4 / fan_in, a factor of 2 a layer."""
-    from jaxmlp import initializers
-
     X, Y = digits(config)
     J = network(X, config.depth, config.width, hidden)
     return relative_gradient(J, draw(J, initializers.gaussian(4.0), config.seed), X, Y)
 
 
 def relative_gradient(J, params, X, Y):
-    import numpy as np
-
-    import jaxmlp
-
     delta = np.asarray(jaxmlp.gradient_flow(J, statistics=False)(params, X, Y).log10_delta, float)
     return (delta - delta[-1])[::-1]
 

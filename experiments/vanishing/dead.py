@@ -1,6 +1,10 @@
 """H3: units with z <= -1 on all samples, with ReLU and with leaky ReLU."""
 
-from experiments.vanishing.networks import Config, digits, draw, network
+import numpy as np
+
+import jaxmlp
+from experiments.vanishing.networks import digits, draw, network
+from experiments.vanishing.options import Config
 from experiments.vanishing.steps import same_bits
 
 UNITS = ("relu", "leaky_relu:0.01", "leaky_relu:0.1")
@@ -24,10 +28,6 @@ def largest_z(params, X, Y=None):
 def dead_units(config: Config, hidden: str) -> tuple[dict, tuple]:
     """Train beside live units; return the largest magnitudes of their gradient and what becomes
     of them, and `(steps, largest z)`."""
-    import numpy as np
-
-    import jaxmlp
-
     (X, Y), (J, params) = digits(config), half_dead(config, hidden)
     every = max(1, config.num_steps // 50)
     trained, history = jaxmlp.fit(

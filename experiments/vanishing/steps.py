@@ -3,7 +3,13 @@
 from statistics import fmean
 from typing import Any
 
-from experiments.vanishing.networks import INITS, Config, digits, draw, network
+import jax
+import numpy as np
+import optax
+
+import jaxmlp
+from experiments.vanishing.networks import INITS, digits, draw, network
+from experiments.vanishing.options import Config
 
 
 def one_step(config: Config, hidden: str) -> list[dict]:
@@ -12,12 +18,6 @@ def one_step(config: Config, hidden: str) -> list[dict]:
     And of those whose gradient is exactly zero. Weights only: biases start at 0, where every
     small number is still seen.
     """
-    import jax
-    import numpy as np
-    import optax
-
-    import jaxmlp
-
     (X, Y), optimizer, rows = digits(config), optax.sgd(config.learning_rate), []
     for depth in config.step_depths:
         J = network(X, depth, config.width, hidden)
@@ -39,8 +39,6 @@ def one_step(config: Config, hidden: str) -> list[dict]:
 
 def same_bits(old, new):
     """Which float32 numbers are the same to the last bit."""
-    import numpy as np
-
     return np.asarray(old).view(np.uint32) == np.asarray(new).view(np.uint32)
 
 

@@ -3,7 +3,12 @@
 import math
 from statistics import median
 
-from experiments.vanishing.networks import INITS, Config, digits, draw, network
+import numpy as np
+
+import jaxmlp
+from experiments import common
+from experiments.vanishing.networks import INITS, digits, draw, network
+from experiments.vanishing.options import Config
 
 RACERS = ("sigmoid", "tanh", "relu", "elu")
 TARGET, BATCH = 0.1, 25  # the loss to reach; samples in a batch
@@ -15,10 +20,6 @@ def race(config: Config, report) -> tuple[list[dict], dict]:
 
     Returns rows, and `{activation: (epochs, loss)}` on digits, at the first rate and seed.
     """
-    import numpy as np
-
-    import jaxmlp
-
     spiral = jaxmlp.datasets.spiral()
     mixed = np.random.default_rng(config.seed).permutation(len(spiral.Y))
     problems = {"digits": digits(config), "spiral": (spiral.X[mixed], spiral.Y[mixed])}
@@ -37,8 +38,6 @@ def race(config: Config, report) -> tuple[list[dict], dict]:
 
 def one_race(config: Config, X, Y, act: str, rate: float, epochs: int) -> list[tuple]:
     """For each seed the losses, and the largest |A| of the hidden layers while training."""
-    import jaxmlp
-
     J = network(X, 2, config.width, act, int(Y.max()) + 1)
     fn, runs = J.mlp.activations[0].fn, []
 
@@ -48,7 +47,7 @@ def one_race(config: Config, X, Y, act: str, rate: float, epochs: int) -> list[t
         sizes = float(abs(A1).max()), float(abs(A2).max())
         return max(sizes) if all(map(math.isfinite, sizes)) else math.inf
 
-    for seed in range(config.seed, config.seed + config.num_seeds):
+    for seed in common.seeds(config, config.num_seeds):
         _, history = jaxmlp.fit(
             J, draw(J, "lecun", seed), X, Y, optimizer=rate, epochs=epochs, batch_size=BATCH,
             eps=TARGET, record=largest, every=max(1, epochs // 300),
@@ -59,13 +58,11 @@ def one_race(config: Config, X, Y, act: str, rate: float, epochs: int) -> list[t
 
 def train(config: Config, report) -> list[dict]:
     """Train networks of growing depth; the median accuracy of the last epoch, losses not finite."""
-    import jaxmlp
-
     (X, Y), rows = digits(config), []
     cells = [(act, depth) for act in INITS for depth in config.train_depths]
     for done, (act, depth) in enumerate(cells, start=1):
         J, ends = network(X, depth, config.width, act), []
-        for seed in range(config.seed, config.seed + config.num_seeds):
+        for seed in common.seeds(config, config.num_seeds):
             _, history = jaxmlp.fit(
                 J, draw(J, INITS[act], seed), X, Y, batch_size=BATCH,
                 optimizer=config.learning_rate, epochs=config.train_epochs,

@@ -206,7 +206,7 @@ def _entry(entry: Any) -> Leaves | None:
     """One layer of a list: (dW,), (dW, db), (dW, db, dslope), {"dW": dW, "db": db}, or dW alone."""
     if isinstance(entry, Mapping):
         return {str(name): leaf for name, leaf in entry.items()}
-    if isinstance(entry, tuple | list) and 1 <= len(entry) <= 3:
+    if isinstance(entry, tuple | list) and 1 <= len(entry) <= len(Layer._fields):
         pairs = dict(zip(Layer._fields, entry, strict=False))
         return pairs if all(map(_is_leaf, entry)) else None
     return {"W": entry} if getattr(entry, "ndim", 0) == 2 else None

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp import activations, losses
+from jaxmlp import activations, losses, targets
 from jaxmlp.activations import Activation
 from jaxmlp.gradcheck.numbers import PIECE, gap, size
+from jaxmlp.layer import Layer, slopes
 from jaxmlp.objective import Objective, divisor
-from jaxmlp.storage import Layer, slopes
 
 Leaves = dict[str, np.ndarray]  # {"W1": ..., "b1": ..., "dZ2": ...}
 ALL = slice(None)
@@ -85,7 +85,7 @@ def forward(J: Objective, layers: Sequence[Layer], X, Y, noise: Any = None) -> T
         in_numpy = jax.tree.map(lambda x: np.asarray(x, np.float64), layer)
         records.append(_record(act, in_numpy, A, noise))
         A = records[-1].A
-    rows = np.asarray(losses.as_rows(J.loss, jnp.asarray(Y), A.shape[1], jnp.float64))
+    rows = np.asarray(targets.targets_as_rows(J.loss, jnp.asarray(Y), A.shape[1], jnp.float64))
     n = divisor(J, len(A))
     each, dA, dZ = _output(J, records[-1], rows, noise)
     terms = np.ones(len(A)) if J.loss.outputs else np.sum(A**2 + rows**2, axis=1)

@@ -51,7 +51,7 @@ def _fitted(given: np.ndarray, right: np.ndarray) -> Iterator[float]:
         return
     c, r = given.astype(np.float64) / size(given), right / size(right)
     factor = float(np.vdot(r, c) / np.vdot(r, r)) * (size(given) / size(right))
-    if np.isfinite(factor) and abs(factor - 1) > 1e-12:
+    if np.isfinite(factor) and factor != 0 and abs(factor - 1) > 1e-12:
         yield factor
 
 

@@ -5,16 +5,25 @@ networks end, nothing cancels.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.polynomial import Chebyshev
 
 from jaxmlp import checks
 from jaxmlp.activations import Activation
-from jaxmlp.meanfield.integrals import LARGEST, SMALLEST, half_difference, jumps, moments
+from jaxmlp.meanfield.integrals import (
+    LARGEST,
+    SMALLEST,
+    SMALLEST_ANGLE,
+    half_difference,
+    jumps,
+    moments,
+)
 from jaxmlp.meanfield.lengths import NOISE, checked, roots_of
 
-WIDEST = 1.8  # angle up to which a fixed point is sought: those that attract have c in 0..1
+WIDEST = 1.8  # where the search begins: a fixed point that attracts has c >= 0, an angle to pi/2
+DEGREE = 20  # of polynomials over a factor of 2 in theta: right to 1e-12 for six activations
 
 
 def correlation_map(
@@ -40,7 +49,7 @@ def decorrelation(activation, sigma_w2, sigma_b2, q, e):
     """`1 - c'` from `e = 1 - c`; q from 0 to inf."""
     theta = 2 * math.asin(math.sqrt(min(e, 2) / 2))
     share = _of_weights(activation, sigma_w2, sigma_b2, q)
-    return share * decorrelation_of_weights(activation, q, theta)
+    return share * decorrelation_of_weights(activation, q)(theta)
 
 
 def _of_weights(activation, sigma_w2, sigma_b2, q):
@@ -51,11 +60,13 @@ def _of_weights(activation, sigma_w2, sigma_b2, q):
     return 1.0 if math.isinf(of_weights) else of_weights / (of_weights + sigma_b2)
 
 
-def decorrelation_of_weights(activation, q, theta):
-    """`1 - c'` without biases."""
+def decorrelation_of_weights(activation, q) -> Callable:
+    """`1 - c'` without biases, as a function of theta."""
     q = min(max(q, SMALLEST), LARGEST)
     square = float(moments(activation, q).square)
-    return half_difference(activation, q, theta) / square if square else from_angle(theta)
+    return lambda theta: (
+        half_difference(activation, q, theta) / square if square else from_angle(theta)
+    )
 
 
 def settled_correlation(activation, sigma_w2, sigma_b2, q) -> tuple[float | None, float]:
@@ -65,13 +76,16 @@ def settled_correlation(activation, sigma_w2, sigma_b2, q) -> tuple[float | None
     slope at 1 is above 1.
     """
     share = _of_weights(activation, sigma_w2, sigma_b2, q)
-    e_next = lambda theta: share * decorrelation_of_weights(activation, q, theta)  # noqa: E731
+    of_weights = decorrelation_of_weights(activation, q)
+    e_next = lambda theta: share * of_weights(theta)  # noqa: E731
+    # Two angles tell: a convex map that meets the identity there and at 0 is the identity
     if all(abs(e_next(theta) - from_angle(theta)) <= NOISE for theta in (1.0, 2.0)):
         return None, 1.0
     at_one = math.inf if jumps(activation) else share * _slope_at_one(activation, q)
     limit = not SMALLEST < q < LARGEST  # where the slope is that of a variance near the limit
+    # integrals are right to 1e-10, and at the ends of their range q is not quite 0 or inf
     theta = WIDEST if at_one > 1 + (1e-7 if limit else 1e-10) else 0.0
-    while theta > 1e-6:
+    while theta > SMALLEST_ANGLE:
         if e_next(theta / 2) > from_angle(theta / 2):
             return _crossing(e_next, theta / 2, theta)
         theta /= 2
@@ -92,6 +106,6 @@ def _slope_at_one(activation, q):
 
 def _crossing(e_next, low, high):
     """c and the slope `de'/de` where `e'(theta) = e`, low < theta < high."""
-    curve = Chebyshev.interpolate(np.vectorize(e_next), 20, [low, high])
-    theta = roots_of(curve - Chebyshev.interpolate(from_angle, 20, [low, high]))[0]
+    curve = Chebyshev.interpolate(np.vectorize(e_next), DEGREE, [low, high])
+    theta = roots_of(curve - Chebyshev.interpolate(from_angle, DEGREE, [low, high]))[0]
     return max(0.0, math.cos(theta)), float(curve.deriv()(theta)) / math.sin(theta)

@@ -131,6 +131,7 @@ def _at(activation, q) -> CriticalPoint | None:
     if sigma_b2 < -NOISE * q:
         return None
     side = chi_par - 1
+    # q of a root is known to 1e-9 or so, and chi_par with it
     words = "half-stable" if abs(side) < 1e-9 else "stable" if side < 0 else "unstable"
     return CriticalPoint(sigma_w2, max(0.0, sigma_b2), q, chi_par, words)
 
@@ -144,9 +145,10 @@ def _limit(activation, name, target) -> list[CriticalPoint]:
     if _every_length(activation):
         return [CriticalPoint(sigma_w2, 0.0, None, 1.0, "scale-invariant")]
     growth = sigma_w2 * scan(activation).square / np.exp(EDGES) - 1
+    # at q = 1e-16 growth is about phi'' / phi' times sqrt(q), 1e-8, if phi is smooth on each side
     if abs(growth[0]) > 1e-6:
         return []  # phi(0) is not 0, or phi' is
-    first = growth[np.abs(growth) > 100 * NOISE][0]
+    first = growth[np.abs(growth) > 100 * NOISE][0]  # the first that is surely not rounding
     return [CriticalPoint(sigma_w2, 0.0, 0.0, 1.0, "stable" if first < 0 else "unstable")]
 
 
@@ -177,7 +179,10 @@ def _roots(activation, function) -> list[float]:
 # --- a table --------------------------------------------------------------------------------------
 
 
-def criticality_table(acts: Any = None, sigma_b2: float = 0.05) -> list[dict[str, Any]]:
+def criticality_table(
+    acts: Any = None,
+    sigma_b2: float = 0.05,  # as in Schoenholz et al. 2017
+) -> list[dict[str, Any]]:
     """Return one dict for each activation: its critical points, and its gradients elsewhere.
 
     critical, critical_biased: the `CriticalPoint` without biases, and with that sigma_b2, or None;

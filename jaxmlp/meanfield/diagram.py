@@ -16,9 +16,14 @@ from jaxmlp.meanfield.correlations import (
     from_angle,
     settled_correlation,
 )
-from jaxmlp.meanfield.fixed_points import depth_scale
+from jaxmlp.meanfield.fixed_points import depth_scale, depth_scale_of_length
 from jaxmlp.meanfield.integrals import jumps, moments
 from jaxmlp.meanfield.lengths import checked, roots_of, settled
+
+# Degrees in theta of the table of correlations: the first is enough for the library's activations,
+# and what is checked against integrals at some CHECKED points moves to the second.
+DEGREES, DEGREES_WITH_KINKS = (24, 48), (32, 48)
+CHECKED, AGREEMENT = 8, 3e-9  # AGREEMENT: a third of what the docstring promises of c
 
 
 class PhaseDiagram(NamedTuple):
@@ -72,14 +77,14 @@ def phase_diagram(
         raise ValueError("phase_diagram needs at least one sigma_w2 and one sigma_b2")
     act = rows[0][0][0]
     w, b = np.moveaxis(np.array([[pair[1:] for pair in row] for row in rows]), -1, 0)
-    q = np.vectorize(lambda w, b: settled(act, w, b, q0)[0], otypes=[float])(w, b)
+    q, stability = np.vectorize(lambda w, b: settled(act, w, b, q0), otypes=[float, object])(w, b)
     at = moments(act, q)
     chi_1, chi_par = w * at.slope2, w * at.gain
     with np.errstate(invalid="ignore"):  # q = 0 and inf
         share = w * at.square / q
     c, chi_c = _correlations(act, q, share, chi_1)
-    scale = np.vectorize(depth_scale, otypes=[float])
-    xi_q, xi_c, xi_grad = (scale(chi) for chi in (chi_par, chi_c, chi_1))
+    xi_q = np.vectorize(depth_scale_of_length, otypes=[float])(chi_par, stability)
+    xi_c, xi_grad = (np.vectorize(depth_scale, otypes=[float])(chi) for chi in (chi_c, chi_1))
     return PhaseDiagram(
         act.name, w[0], b[:, 0], q, chi_1, chi_par, c, chi_c, xi_q, xi_c, xi_grad
     )  # fmt: skip
@@ -96,7 +101,7 @@ def _correlations(act, q, share, chi_1):
             settles, slope = settled_correlation(act, 1.0, 0.0, end)
             c[q == end], chi_c[q == end] = np.nan if settles is None else settles, slope
     inside = (q > 0) & np.isfinite(q)
-    chaotic = inside & ((chi_1 > 1 + 1e-10) | bool(jumps(act)))
+    chaotic = inside & ((chi_1 > 1 + 1e-10) | bool(jumps(act)))  # integrals are right to 1e-10
     if chaotic.any():
         c[chaotic], chi_c[chaotic] = _below_one(act, q[chaotic], share[chaotic])
     return c, chi_c
@@ -104,13 +109,13 @@ def _correlations(act, q, share, chi_1):
 
 def _below_one(act, q, share):
     """c < 1 and chi_c for many fixed points."""
-    some = np.argsort(q)[:: max(1, len(q) // 8)]
-    for degree in (32, 48) if act.kinks else (24, 48):
+    some = np.argsort(q)[:: max(1, len(q) // CHECKED)]
+    for degree in DEGREES_WITH_KINKS if act.kinks else DEGREES:
         table = _table(act, q.min(), q.max(), degree)
         pairs = zip(q, share, strict=True)
         theta, chi_c = np.array([_fixed(act, *pair, table) for pair in pairs]).T
-        e_next = [share[i] * decorrelation_of_weights(act, q[i], theta[i]) for i in some]
-        if np.allclose(e_next, from_angle(theta[some]), rtol=3e-9, atol=0):
+        e_next = [share[i] * decorrelation_of_weights(act, q[i])(theta[i]) for i in some]
+        if np.allclose(e_next, from_angle(theta[some]), rtol=AGREEMENT, atol=0):
             return np.maximum(0, np.cos(theta)), chi_c
     raise ValueError(f"the correlations of activation {act.name!r} vary too much over this grid")
 
@@ -122,16 +127,14 @@ def _order(act):
 
 def _table(act, low, high, degree):
     """`(1 - c') / theta^order` without biases as a polynomial in theta, given q."""
-    centre, half = (math.log(high) + math.log(low)) / 2, (math.log(high) - math.log(low)) / 2 + 1e-9
+    low, high = math.log(low), math.log(high)
+    centre, half = (high + low) / 2, (high - low) / 2 + 1e-9  # an interval, also for a single q
+    # nodes in ln q: a third of those in theta, and as many more for each e^2 between low and high
     x, y = chebpts1(degree // 3 + int(degree / 3 * half) + 1), chebpts1(degree + 1)
-    ratio = [
-        [
-            decorrelation_of_weights(act, q, theta) / theta ** _order(act)
-            for theta in WIDEST * (y + 1) / 2
-        ]
-        for q in np.exp(centre + half * x)
-    ]
-    over_q = chebfit(x, np.array(ratio), len(x) - 1)
+    angles, order = WIDEST * (y + 1) / 2, _order(act)
+    of_q = [decorrelation_of_weights(act, q) for q in np.exp(centre + half * x)]
+    ratio = np.array([[e_next(theta) / theta**order for theta in angles] for e_next in of_q])
+    over_q = chebfit(x, ratio, len(x) - 1)
     coefficients = chebfit(y, over_q.T, degree).T
 
     def at(q):
@@ -144,7 +147,7 @@ def _fixed(act, q, share, table) -> tuple[float, float]:
     """The angle where `1 - c' = 1 - c`, and the slope of the correlation map there."""
     order = _order(act)
     ratio = share * table(q)
-    e_ratio = Chebyshev.interpolate(lambda x: from_angle(x) / x**order, 24, [0, WIDEST])
+    e_ratio = Chebyshev.interpolate(lambda x: from_angle(x) / x**order, DEGREES[0], [0, WIDEST])
     theta = max(roots_of(ratio - e_ratio), default=0.0)
     if theta == 0:  # closer to c = 1 than can be told
         return 0.0, 1.0

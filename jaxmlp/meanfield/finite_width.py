@@ -22,7 +22,10 @@ import numpy as np
 from jaxmlp.meanfield.integrals import LARGEST, SMALLEST, expect, values_and_slopes
 
 DRAWS = 10_000  # simulated networks: the mean is known to 1% of a standard deviation
-STEP = 0.04  # of ln K in tables
+STEP = 0.04  # of ln K in tables: lines between are off by 5e-5, a layer of 256 strays by 0.1
+MARGIN = 8  # of ln K in tables, beyond the mean field: networks of few units stray
+PANELS = 128  # most panels of an integral in a table
+AT_ONCE = 2**21  # numbers drawn at once: 16 MB in each of a few arrays
 
 
 def statistics(activation, sigma_w2, sigma_b2, q, widths) -> tuple[np.ndarray, np.ndarray]:
@@ -49,33 +52,39 @@ def _log_factor(activation, n: int) -> tuple[float, float]:
     no unit active is left out.
     """
     slopes2 = values_and_slopes(activation, np.array([-1.0, 1.0]))[1] ** 2
+    # The density of U falls as n e^u on the left and at least as e^(-u/2) on the right: the ends
+    # are at e^-60. A sum of such equal steps is exact up to exp(-2 pi^2 / 0.05).
     u = np.arange(-60 - math.log(n), 120, 0.05) - math.log(slopes2.max())
     s = slopes2[:, None] * np.exp(u)
-    transform = np.mean((1 + 2 * s) ** -0.5, axis=0) ** (n - 1)
-    density = transform * np.mean(s * (1 + 2 * s) ** -1.5, axis=0)
+    # (1 + 2 s)^(-1/2) is the transform of xi^2, its derivative -(1 + 2 s)^(-3/2)
+    transform = np.mean((1 + 2 * s) ** (-1 / 2), axis=0) ** (n - 1)
+    density = transform * np.mean(s * (1 + 2 * s) ** (-3 / 2), axis=0)
     density /= density.sum()
     mean = density @ u
     variance = density @ (u - mean) ** 2
-    return -np.euler_gamma - mean - math.log(n), variance - math.pi**2 / 6
+    return -np.euler_gamma - mean - math.log(n), variance - math.pi**2 / 6  # those of V taken off
 
 
 # --- other activations: three numbers for each layer ----------------------------------------------
 
 
 class Units(NamedTuple):
-    """Moments of one unit over a grid of ln K, as they enter the recursions.
+    """Moments of one unit over a grid of ln K, as they enter the recursions at one width n.
 
-    log_square, log_slope2: ln E phi^2, ln E phi'^2. square_var, slope2_var, both: variances and
-    covariance of `phi^2 / E phi^2` and `phi'^2 xi^2 / E phi'^2`, xi standard normal. pull: `E z phi
-    phi' / E phi^2`. regression: that of `z phi phi'` on phi^2. radial: `E z^2 phi'^2 / (K E
-    phi'^2)`.
+    log_square, log_slope2: ln E phi^2, ln E phi'^2. square_var, both: variance of `phi^2 / E
+    phi^2`, and its covariance with `phi'^2 xi^2 / E phi'^2`, xi standard normal; rho: their
+    correlation. log_u, log_u_sd: mean and spread of ln(1 + u), the log of the latter's mean over n
+    units, by the gamma law of the same variance. pull: `E z phi phi' / E phi^2`. regression: that
+    of `z phi phi'` on phi^2. radial: `E z^2 phi'^2 / (K E phi'^2)`.
     """
 
     log_square: np.ndarray
     log_slope2: np.ndarray
     square_var: np.ndarray
-    slope2_var: np.ndarray
     both: np.ndarray
+    rho: np.ndarray
+    log_u: np.ndarray
+    log_u_sd: np.ndarray
     pull: np.ndarray
     regression: np.ndarray
     radial: np.ndarray
@@ -97,24 +106,34 @@ class Table(NamedTuple):
         ))  # fmt: skip
 
 
-@functools.lru_cache(maxsize=16)
-def _table(activation, low: int, high: int) -> Table:
-    """The moments for ln K from low to high."""
-    t = np.arange(low, high, STEP)
+@functools.lru_cache(maxsize=16)  # activations, 100 kB each
+def _expectations(activation, low: int, high: int) -> np.ndarray:
+    """What `_table` needs of one unit, for ln K from low to high."""
 
-    def integrands(g, A, D):
+    def integrands(g, A, D):  # second and fourth moments
         return A**2, D**2, A**4, D**4, (A * D) ** 2, (g * D) ** 2, g * A * D, g * A**3 * D
 
-    f2, d2, f4, d4, f2d2, g2d2, gfd, gf3d = expect(
-        activation, np.exp(t), integrands, most_panels=128
-    )
-    var, root = f4 - f2**2, np.exp(t / 2)
+    K = np.exp(np.arange(low, high, STEP))
+    return expect(activation, K, integrands, PANELS)
+
+
+@functools.lru_cache(maxsize=64)  # widths, 100 kB each
+def _table(activation, low: int, high: int, n: int) -> Table:
+    """The moments of layers of n units for ln K from low to high."""
+    from scipy.special import digamma, polygamma
+
+    f2, d2, f4, d4, f2d2, g2d2, gfd, gf3d = _expectations(activation, low, high)
+    var, root = f4 - f2**2, np.exp(np.arange(low, high, STEP) / 2)
     covariance = root * (gf3d - gfd * f2)
-    regression = np.divide(covariance, var, out=np.zeros_like(t), where=var > 1e-12 * f4)
+    known = var > 1e-12 * f4  # less is rounding of f4 - f2^2
+    regression = np.divide(covariance, var, out=np.zeros_like(var), where=known)
     with np.errstate(divide="ignore", invalid="ignore"):  # slopes below the range of float64
+        square_var, slope2_var, both = var / f2**2, 3 * d4 / d2**2 - 1, f2d2 / (f2 * d2) - 1
+        scale, shape = np.sqrt(square_var * slope2_var), n / slope2_var
+        rho = np.clip(np.divide(both, scale, out=np.zeros_like(scale), where=scale > 0), -1, 1)
         units = Units(
-            np.log(f2), np.log(d2), var / f2**2, 3 * d4 / d2**2 - 1, f2d2 / (f2 * d2) - 1,
-            root * gfd / f2, regression, g2d2 / d2,
+            np.log(f2), np.log(d2), square_var, both, rho, digamma(shape) - np.log(shape),
+            np.sqrt(polygamma(1, shape)), root * gfd / f2, regression, g2d2 / d2,
         )  # fmt: skip
     return Table(low, units)
 
@@ -123,14 +142,15 @@ def _simulated(activation, sigma_w2, sigma_b2, q, widths):
     """Mean and variance of ln T over simulated networks, in batches that fit in memory."""
     low, high = (np.log(np.clip(limit, SMALLEST, LARGEST)) for limit in (q.min(), q.max()))
     lowest = math.log(sigma_b2) if sigma_b2 else -math.inf
-    table = _table(activation, math.floor(max(low - 8, lowest)), math.ceil(high + 8))
+    ends = math.floor(max(low - MARGIN, lowest)), math.ceil(high + MARGIN)
+    tables = [_table(activation, *ends, n) for n in widths]
     rng = np.random.default_rng(0)
-    size = max(1, min(DRAWS, 2**21 // len(sigma_w2)))
+    size = max(1, min(DRAWS, AT_ONCE // len(sigma_w2)))
     first = second = np.zeros(len(sigma_w2))
     centre, total = None, 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         while total < DRAWS:
-            log_T = _draw(table, sigma_w2, sigma_b2, q[0], widths, size, rng)
+            log_T = _draw(tables, sigma_w2, sigma_b2, q[0], widths, size, rng)
             centre = log_T.mean(axis=1) if centre is None else centre
             off = log_T - centre[:, None]
             first, second = first + off.sum(axis=1), second + (off**2).sum(axis=1)
@@ -145,11 +165,11 @@ def _simulated(activation, sigma_w2, sigma_b2, q, widths):
     return centre + mean, second / total - mean**2
 
 
-def _draw(table, sigma_w2, sigma_b2, q1, widths, size, rng):
+def _draw(tables, sigma_w2, sigma_b2, q1, widths, size, rng):
     """ln T of layers 1..L in so many networks."""
     x, layers = np.full(size, math.log(q1)), []
     log_b = math.log(sigma_b2) if sigma_b2 else -math.inf
-    for w, n in zip(sigma_w2[1:], widths, strict=True):
+    for table, w, n in zip(tables, sigma_w2[1:], widths, strict=True):
         step = _forward(table.at(x), math.log(w), log_b, n, rng)
         layers.append((x, *step))
         x = step[1]
@@ -162,17 +182,11 @@ def _draw(table, sigma_w2, sigma_b2, q1, widths, size, rng):
 
 def _forward(units: Units, log_w, log_b, n, rng):
     """The units' moments, ln K[l+1] and ln(1 + u), normal with the moments of a gamma law's log."""
-    from scipy.special import digamma, polygamma
-
     g, h = rng.standard_normal((2, len(units.pull)))
     noise = np.log1p(units.square_var / n)
     y = np.logaddexp(log_b, log_w + units.log_square + np.sqrt(noise) * g - noise / 2)
-    scale = np.sqrt(units.square_var * units.slope2_var)
-    rho = np.clip(np.divide(units.both, scale, out=np.zeros_like(scale), where=scale > 0), -1, 1)
-    shape = n / units.slope2_var
-    log_u = digamma(shape) - np.log(shape)
-    log_u += np.sqrt(polygamma(1, shape)) * (rho * g + np.sqrt(1 - rho**2) * h)
-    return units, y, log_u
+    mixed = units.rho * g + np.sqrt(1 - units.rho**2) * h
+    return units, y, units.log_u + units.log_u_sd * mixed
 
 
 def _backward(x, units: Units, y, log_u, p, log_w, log_b, n, rng):
@@ -185,6 +199,7 @@ def _backward(x, units: Units, y, log_u, p, log_w, log_b, n, rng):
     log_chi, log_weights = log_w + units.log_slope2, log_w + units.log_square
     log_V = np.logaddexp(log_b, log_weights)
     s = (1 + units.both) * np.exp(log_weights - y) / n
+    # s (p^2 - 1) >= -s; below n = 2 or so s may pass 1, which leading order does not describe
     gained = log_chi + log_u + np.log1p(np.maximum(s * (p**2 - 1), -0.9))
     mixed = units.pull * np.exp(log_weights - (x + y) / 2)
     mixed += units.regression * (np.exp((y - x) / 2) - np.exp(log_V - (x + y) / 2))

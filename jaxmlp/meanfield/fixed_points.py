@@ -18,10 +18,10 @@ class FixedPoint(NamedTuple):
     chi_par: the slope of the length map there.
     c: the correlation of two inputs, the stable one; None where every correlation stays as it is.
     chi_c: the slope of the correlation map at c; inf where phi jumps and c = 1.
-    xi_q, xi_c: depth scales in layers, -1/ln|chi|, with which q and c settle; inf at chi = 1,
-      negative where the distance grows.
+    xi_q, xi_c: depth scales in layers, -1/ln|chi|, with which q and c settle; inf at chi = 1. xi_q
+      is inf where q does not settle: "unstable", "oscillates", "diverges".
     xi_grad: that of squared gradients, -1/ln chi_1: positive where they vanish on the way back,
-      negative where they explode.
+      negative where they explode; where q diverges, that of its limit.
     stability: "stable"; "half-stable" (attracts from one side); "unstable" (only q0 = q stays);
       "scale-invariant" (every q stays as it is, and q is q0); "oscillates" (q lies inside the
       cycle); "diverges" (q grows without end).
@@ -58,8 +58,14 @@ def fixed_point(
     at = moments(activation, q)
     chi_1, chi_par = sigma_w2 * float(at.slope2), sigma_w2 * float(at.gain)
     c, chi_c = settled_correlation(activation, sigma_w2, sigma_b2, q)
-    xi_q, xi_c, xi_grad = (depth_scale(chi) for chi in (chi_par, chi_c, chi_1))
-    return FixedPoint(q, chi_1, chi_par, c, chi_c, xi_q, xi_c, xi_grad, stability)
+    scales = depth_scale_of_length(chi_par, stability), depth_scale(chi_c), depth_scale(chi_1)
+    return FixedPoint(q, chi_1, chi_par, c, chi_c, *scales, stability)
+
+
+def depth_scale_of_length(chi_par: float, stability: str) -> float:
+    """`depth_scale`, or inf for a length that does not settle."""
+    leaves = stability in ("unstable", "oscillates", "diverges")
+    return math.inf if leaves else depth_scale(chi_par)
 
 
 def depth_scale(chi: float) -> float:

@@ -20,7 +20,13 @@ from jaxmlp.activations import Activation
 SMALLEST, LARGEST = 1e-16, 1e16  # variances that are integrated; beyond, power laws go on
 REACH = 38.0  # standard deviations; beyond it the Gaussian density is below the range of float64
 AGREEMENT = 1e-12  # of two successive answers, relative to the integral of |f|
-_BLOCKS = (2**11, 2**16)  # lengths for which an activation is compiled
+FEWEST, MOST = 4, 4096  # panels on each side of each kink: where to start, and to give up
+NODES = 16  # of Gauss-Legendre on a panel
+REACH_OF_TWO = 12.0  # as REACH, for double integrals: the density beyond is 5e-32 of that at 0
+MOST_OF_TWO = 64  # panels in each of the two dimensions, 1e6 nodes
+SMALLEST_ANGLE = 1e-6  # 1 - cos is 5e-13 there; below, rounding takes over
+_BLOCKS = 2**13, 2**11  # lengths for which phi, and phi with phi', are compiled: one each
+_AT_ONCE = 2**20  # nodes of integrals evaluated at once: 8 MB in each of a few arrays
 
 
 class Moments(NamedTuple):
@@ -72,18 +78,18 @@ def unresolved(activation: Activation, q: float) -> ValueError:
     )
 
 
-def moments_or_nan(activation: Activation, q, most_panels: int = 4096) -> Moments:
+def moments_or_nan(activation: Activation, q, most_panels: int = MOST) -> Moments:
     """As `moments`, with NaN for a q that so many panels do not resolve."""
     q = np.asarray(q, np.float64)
     inside = np.clip(q.ravel(), SMALLEST, LARGEST)
     found = _moments(activation, inside, most_panels)
     beyond = inside != q.ravel()
     if beyond.any():
-        further = np.where(inside < 1, 4 * inside, inside / 4)[beyond]
+        further = np.where(inside < 1, 4 * inside, inside / 4)[beyond]  # a second point of the law
         neighbour = _moments(activation, further, most_panels)
         with np.errstate(all="ignore"):
             law = np.log(found[:, beyond] / neighbour) / np.log(inside[beyond] / further)
-            law = np.where(found[:, beyond] == 0, 0, np.round(law, 6))
+            law = np.where(found[:, beyond] == 0, 0, np.round(law, 6))  # 2 points give 7 digits
             power = np.exp(law * np.log(q.ravel()[beyond] / inside[beyond]))
             found[:, beyond] *= np.where(law == 0, 1, power)
     return _exact_at_zero(activation, q, Moments(*found.reshape(-1, *q.shape)))
@@ -93,9 +99,11 @@ def _exact_at_zero(activation, q, found):
     """Take the slopes at q = 0 from both sides of 0 itself."""
     if not (q == 0).any():
         return found
-    (A, D) = values_and_slopes(activation, np.array([-1e-100, 1e-100]))
+    near = 1e-100  # a normal float64, and phi is a straight line up to there
+    (A, D) = values_and_slopes(activation, np.array([-near, near]))
     slope2 = np.where(q == 0, np.mean(D**2), found.slope2)
-    gain = np.where((q == 0) & (np.abs(A).max() < 1e-99), np.mean(D**2), found.gain)
+    passes_0 = np.abs(A).max() < 10 * near
+    gain = np.where((q == 0) & passes_0, np.mean(D**2), found.gain)
     return found._replace(slope2=slope2, gain=gain)
 
 
@@ -112,11 +120,11 @@ def _moments(activation, q, most_panels):
 def jumps(activation: Activation) -> list[tuple[float, float]]:
     """Where phi itself jumps, and by how much phi^2 does."""
     kinks = np.array(activation.kinks)
-    step = 1e-9 * np.maximum(1, np.abs(kinks))
+    step = 1e-9 * np.maximum(1, np.abs(kinks))  # phi moves by 1e-9 where it does not jump
     above, below = (values_and_slopes(activation, kinks + d)[0] for d in (step, -step))
     return [
         (kink, a**2 - b**2) for kink, a, b in zip(kinks, above, below, strict=True)
-        if abs(a - b) > 1e-6
+        if abs(a - b) > 1e-6  # far above that
     ]  # fmt: skip
 
 
@@ -124,7 +132,7 @@ def jumps(activation: Activation) -> list[tuple[float, float]]:
 
 
 def expect(
-    activation: Activation, q: np.ndarray, integrands: Callable, most_panels: int = 4096
+    activation: Activation, q: np.ndarray, integrands: Callable, most_panels: int = MOST
 ) -> np.ndarray:
     """Return `E f(g, phi(z), phi'(z))` with `z = sqrt(q) g`, g standard normal, for every q.
 
@@ -136,7 +144,7 @@ def expect(
     Returns:
       (number of integrands, n); NaN for a q where panels did not resolve the activation.
     """
-    num = 4
+    num = FEWEST
     old, _ = _integrals(activation, q, integrands, num)
     values, open_ = np.full_like(old, np.nan), np.arange(len(q))
     while len(open_) and num < most_panels:
@@ -151,7 +159,7 @@ def expect(
 def _integrals(activation, q, integrands, num):
     """The integrals with so many panels, and those of the absolute values; a few q at a time."""
     centres = _centres(activation)
-    step = max(1, 2**20 // (32 * len(centres) * num))
+    step = max(1, _AT_ONCE // (2 * NODES * num * len(centres)))
     parts = []
     for i in range(0, len(q), step):
         root = np.sqrt(q[i : i + step, None])
@@ -173,12 +181,13 @@ def half_difference(activation: Activation, q: float, theta: float) -> float:
     """
     if theta == 0:
         return 0.0
-    if theta < 1e-6 and not jumps(activation):  # 1 - c below 1e-12: rounding takes over
+    if theta < SMALLEST_ANGLE and not jumps(activation):
         return theta**2 / 2 * q * float(moments(activation, q).slope2)
     num, old = 2, _double_integral(activation, q, theta, 2)
-    while num < 64:
-        num = -(-4 * num // 3)
+    while num < MOST_OF_TWO:
+        num = -(-4 * num // 3)  # a third more, rounded up: the time is that of num^2
         new = _double_integral(activation, q, theta, num)
+        # phi(u1) - phi(u2) is about theta and rounds at 1e-16; two dimensions double the errors
         if abs(new - old) <= (10 * AGREEMENT + 1e-15 / theta) * new:
             return new
         old = new
@@ -188,12 +197,12 @@ def half_difference(activation: Activation, q: float, theta: float) -> float:
 def _double_integral(activation, q, theta, num):
     root, c, s = np.sqrt(q), np.cos(theta), np.sin(theta)
     centres = _centres(activation)
-    g, outer = panels(centres / root, min(1, 1 / root, s), num, 12.0)
+    g, outer = panels(centres / root, min(1, 1 / root, s), num, REACH_OF_TWO)
     of_u2 = np.append((centres / root - c * g[:, None]) / s, np.zeros((len(g), 1)), axis=1)
-    h, inner = panels(np.sort(of_u2, axis=1), min(1, 1 / (s * root)), num, 12.0)
+    h, inner = panels(np.sort(of_u2, axis=1), min(1, 1 / (s * root)), num, REACH_OF_TWO)
     u2 = values(activation, root * (c * g[:, None] + s * h))
-    difference = values(activation, root * g)[:, None] - u2
-    return float(outer @ np.sum(difference**2 * inner, axis=1)) / 2
+    apart = values(activation, root * g)[:, None] - u2
+    return float(outer @ np.einsum("ij,ij,ij->i", apart, apart, inner)) / 2
 
 
 # --- panels ---------------------------------------------------------------------------------------
@@ -215,16 +224,17 @@ def panels(centres, scale, num: int, reach: float = REACH) -> tuple[np.ndarray, 
     longest = np.arcsinh(np.abs(span) / scale)[..., None]
     scale = np.sign(span)[..., None] * scale[..., None]
     x, w = _unit_panels(num)
-    g = centres[..., None, None] + scale * np.sinh(longest * x)
-    density = np.exp(-(g**2) / 2) / np.sqrt(2 * np.pi)
-    weights = density * np.abs(scale) * np.cosh(longest * x) * longest * w
+    e = np.exp(longest * x)  # sinh and cosh from one exponential: most of the time is spent here
+    g = centres[..., None, None] + scale / 2 * (e - 1 / e)
+    weights = np.exp(-(g**2) / 2) * (e + 1 / e)
+    weights *= np.abs(scale) / 2 * longest * (w / np.sqrt(2 * np.pi))
     return g.reshape(*centres.shape[:-1], -1), weights.reshape(*centres.shape[:-1], -1)
 
 
 @functools.cache
 def _unit_panels(num: int):
-    """Nodes and weights of Gauss-Legendre on [0, 1], 16 on each of so many panels."""
-    x, w = np.polynomial.legendre.leggauss(16)
+    """Nodes and weights of Gauss-Legendre on [0, 1] cut into so many panels."""
+    x, w = np.polynomial.legendre.leggauss(NODES)
     return ((np.arange(num)[:, None] + (x + 1) / 2) / num).ravel(), np.tile(w / 2 / num, num)
 
 
@@ -238,12 +248,12 @@ def _centres(activation: Activation) -> np.ndarray:
 
 def values(activation: Activation, Z: np.ndarray) -> np.ndarray:
     """Return phi(Z) in float64."""
-    return _in_blocks(_values, activation, Z)[0]
+    return _in_blocks(_values, _BLOCKS[0], activation, Z)[0]
 
 
 def values_and_slopes(activation: Activation, Z: np.ndarray) -> Sequence[np.ndarray]:
     """Return phi(Z) and phi'(Z) in float64; phi' by autodiff where the activation has none."""
-    return _in_blocks(_values_and_slopes, activation, Z)
+    return _in_blocks(_values_and_slopes, _BLOCKS[1], activation, Z)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -263,9 +273,8 @@ def _slope(activation: Activation) -> tuple[float, ...]:
     return () if activation.slope is None else (activation.slope,)
 
 
-def _in_blocks(compiled, activation, Z) -> list[np.ndarray]:
-    """Apply to blocks of two lengths only, so that little is compiled."""
-    block = _BLOCKS[Z.size > 8 * _BLOCKS[0]]
+def _in_blocks(compiled, block, activation, Z) -> list[np.ndarray]:
+    """Apply to blocks of one length only, so that little is compiled."""
     flat = np.zeros(max(1, -(-Z.size // block)) * block)
     flat[: Z.size] = Z.ravel()
     cpu = jax.local_devices(backend="cpu")[0]

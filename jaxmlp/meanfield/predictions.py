@@ -18,8 +18,8 @@ from jaxmlp.activations import Activation
 from jaxmlp.initializers import Initializer
 from jaxmlp.meanfield import finite_width
 from jaxmlp.meanfield.correlations import decorrelation
-from jaxmlp.meanfield.integrals import moments
-from jaxmlp.meanfield.lengths import checked
+from jaxmlp.meanfield.integrals import SMALLEST, moments
+from jaxmlp.meanfield.lengths import NOISE, checked
 
 
 class Prediction(NamedTuple):
@@ -102,8 +102,9 @@ def predict(
     widths = [checks.integer("width", n, at_least=1) for n in _for_each("width", width, depth)]
     if not chi_1[:-1].any():  # step and sign: no gradient in any network
         return wide._replace(mean=infinite, sd=np.zeros(depth + 1), low=infinite, high=infinite)
-    mean, sd = np.array(finite_width.statistics(activation, w, b, q, widths)) / (2 * math.log(10))
-    reach = 3 * sd / math.sqrt(num_nets)
+    of_ln = np.array(finite_width.statistics(activation, w, b, q, widths))
+    mean, sd = of_ln / (2 * math.log(10))  # from ln of the square to log10
+    reach = 3 * sd / math.sqrt(num_nets)  # 99.7% of a normal law
     return wide._replace(mean=mean, sd=sd, low=mean - reach, high=mean + reach)
 
 
@@ -176,9 +177,9 @@ def _lengths(activation, w, b, q0):
 
 def _correlations(activation, w, b, q, q0, c0):
     """c of each layer; `1 - c` is what is carried, until it and q, or the map at q -> 0, settle."""
-    e, close = [w[0] * q0 * (1 - c0) / q[0]], functools.partial(math.isclose, rel_tol=1e-12)
+    e, close = [w[0] * q0 * (1 - c0) / q[0]], functools.partial(math.isclose, rel_tol=NOISE)
     for l in range(1, len(q)):
         still = l > 1 and close(e[-1], e[-2]) and w[l] == w[l - 1]
-        still = still and (close(q[l - 1], q[l - 2]) or q[l - 2] < 1e-20)
+        still = still and (close(q[l - 1], q[l - 2]) or q[l - 2] < SMALLEST)
         e.append(e[-1] if still else decorrelation(activation, w[l], b, q[l - 1], e[-1]))
     return 1 - np.array(e)

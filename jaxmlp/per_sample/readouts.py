@@ -1,75 +1,158 @@
-"""Readouts of arrays: what a layer's input A and its samples' own derivatives dZ say.
+"""Readouts: what a layer's input A and its samples' own derivatives say, as functions of arrays.
 
-For a dense layer `Z = A @ W + b` of any JAX model: sample i's own gradient of W is
-`a_i (outer) dz_i`, with rows of A and dZ, and that of b is `dz_i`. Nothing else is needed.
+Every function but `gram` takes a `Pair` unpacked, `f(*pair)`: A `(m, d_in)`, what W multiplies; dZ
+`(m, d_out)`, each sample's own derivative (of its own loss, no 1/m) in `Z = A @ W + b`; direct,
+each sample's own derivative in the layer's other parameters by name, `{"b": dZ}` for a bias.
+Sample i's own gradient of W is `a_i (outer) dz_i`; no more is needed, of any JAX model's dense
+layer that a sample passes once.
 
 Source: I. Goodfellow, "Efficient per-example gradient computations", arXiv:1510.01799, 2015.
 """
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxmlp import numerics
+from jaxmlp.backprop import summed
+from jaxmlp.layer import Pair
+
+Direct = Mapping[str, Array]
+ByName = dict[str, Array]  # {"W": ..., "b": ..., ...}
 
 
-def grads(A: Float[Array, "m d_in"], dZ: Float[Array, "m d_out"]) -> Float[Array, "m d_in d_out"]:
-    """Return each sample's own gradient of W, `a_i (outer) dz_i`; that of b is dZ itself.
+class GradientMoments(NamedTuple):
+    """Hold moments over the samples' own gradients, entry by entry.
 
-    Args:
-      A: the layer's input, `Z = A @ W + b`.
-      dZ: each sample's own derivative (of its own loss, no 1/m) in Z.
+    variance: `sum_i (g_i - mean)^2 / (m - 1)` (ddof=1), never negative; 0 for one sample.
+    Each is a dict by name for one layer, a pytree like params for a network.
     """
-    return A[:, :, None] * dZ[:, None, :]
+
+    mean: Any
+    second_moment: Any
+    variance: Any
+
+
+def grads(A: Float[Array, "m d_in"], dZ: Float[Array, "m d_out"], direct: Direct = {}) -> ByName:  # noqa: B006
+    """Return each sample's own gradient: `a_i (outer) dz_i` of W, `(m, d_in, d_out)`."""
+    return {"W": A[:, :, None] * dZ[:, None, :], **direct}
 
 
 def norms(
-    A: Float[Array, "m d_in"], dZ: Float[Array, "m d_out"], *, use_bias: bool = True
+    A: Float[Array, "m d_in"],
+    dZ: Float[Array, "m d_out"],
+    direct: Direct = {},  # noqa: B006
 ) -> Float[Array, " m"]:
-    """Return the norm of each sample's own gradient, `sqrt(|a_i|^2 + 1) |dz_i|`.
+    """Return the norm of each sample's own gradient, `sqrt(|a_i|^2 |dz_i|^2 + sum |direct_i|^2)`.
 
     Right wherever the gradient itself is representable: nothing is squared before it is scaled.
 
-    Args:
-      A, dZ: as `grads` takes them.
-      use_bias: whether the layer has a bias; without it `|a_i| |dz_i|`.
-
     Example:
-      >>> norms(jnp.array([[3.0, 4.0]]), jnp.array([[1e-30, 0.0]]), use_bias=False)
+      >>> norms(jnp.array([[3.0, 4.0]]), jnp.array([[1e-30, 0.0]]))
       Array([5.e-30], dtype=float32)
     """
-    of_A = numerics.norm(A, axis=1)
-    return (jnp.hypot(of_A, 1) if use_bias else of_A) * numerics.norm(dZ, axis=1)
+    total = numerics.norm(A, axis=1) * numerics.norm(dZ, axis=1)
+    for each in direct.values():
+        rows = each[:, None] if each.ndim == 1 else each
+        total = jnp.hypot(total, numerics.norm(rows, axis=tuple(range(1, rows.ndim))))
+    return total
+
+
+def gram(one: Pair, other: Pair) -> Float[Array, "m k"]:
+    """Return the inner products of two groups of samples' own gradients.
+
+    `(A A^T) * (dZ dZ^T) + sum D D^T`, D the direct derivatives; with `one` twice its diagonal is
+    `norms` squared.
+    """
+    K = _inner(one.A, other.A) * _inner(one.dZ, other.dZ)
+    for name, rows in one.direct.items():
+        K = K + _inner(rows, other.direct[name])
+    return K.astype(one.dZ.dtype)
+
+
+def mean(A: Float[Array, "m d_in"], dZ: Float[Array, "m d_out"], direct: Direct = {}) -> ByName:  # noqa: B006
+    """Return the mean of the samples' own gradients, `A.T @ dZ / m`; float32 at least."""
+    totals = summed(A, dZ, direct)._asdict().items()
+    return {name: total / len(A) for name, total in totals if total is not None}
 
 
 def moments(
-    A: Float[Array, "m d_in"], dZ: Float[Array, "m d_out"]
-) -> tuple[Float[Array, "d_in d_out"], Float[Array, "d_in d_out"]]:
-    """Return mean and second moment over the samples of W's gradient, entry by entry.
+    A: Float[Array, "m d_in"],
+    dZ: Float[Array, "m d_out"],
+    direct: Direct = {},  # noqa: B006
+) -> GradientMoments:
+    """Return the moments over the samples of every entry of the gradient, as dicts by name.
 
-    `A.T @ dZ / m` and `(A^2).T @ (dZ^2) / m`; those of b are the means of dZ and of dZ^2.
+    The mean is `A.T @ dZ / m`, the second moment `(A^2).T @ (dZ^2) / m`. Their difference cancels
+    where the samples' gradients are nearly equal. If it does in an entry, the variance of W is
+    summed from centred factors instead, right to the rounding of the differences between samples.
     """
-    mean = _at_least_float32(jnp.matmul, A.T, dZ) / len(A)
-    second = _at_least_float32(jnp.matmul, (A**2).T, dZ**2) / len(A)
-    return mean.astype(dZ.dtype), second.astype(dZ.dtype)
+    m = len(A)
+    found = mean(A, dZ, direct)
+    A, dZ, direct = _wide(A), _wide(dZ), {name: _wide(each) for name, each in direct.items()}
+    squares = summed(A * A, dZ * dZ, {name: each * each for name, each in direct.items()})
+    second = {name: total / m for name, total in squares._asdict().items() if total is not None}
+    variance = {
+        name: jnp.sum((each - found[name]) ** 2, axis=0) / max(m - 1, 1)
+        for name, each in direct.items()
+    }
+    plain = second["W"] - found["W"] ** 2
+    # An entry has lost bits if all but 1/64 of it cancelled; that may leave 2^-17 in float32
+    lost = jnp.any((plain < second["W"] / 64) & (second["W"] > 0))
+    of_W = jax.lax.cond(lost, lambda: _centred(A, dZ), lambda: plain * m)
+    return GradientMoments(found, second, {"W": of_W / max(m - 1, 1), **variance})
 
 
-def gram(
-    A: Float[Array, "m d_in"], dZ: Float[Array, "m d_out"], *, use_bias: bool = True
-) -> Float[Array, "m m"]:
-    """Return the inner products of the samples' own gradients, `(A A^T + 1) * (dZ dZ^T)`.
+def _centred(A, dZ):
+    """Sum the squares of `a_i (outer) dz_i - mean`, with `a_i = a + x_i` and `dz_i = d + y_i`.
 
-    Args:
-      A, dZ, use_bias: as `norms` takes them. The diagonal is `norms` squared.
+    The deviation is `x_i d + a y_i + x_i y_i - C` with C the mean of `x_i y_i`, and its square is
+    summed term by term.
     """
-    return inner_products((A, dZ), (A, dZ), use_bias=use_bias)
+    a, d = jnp.mean(A, axis=0), jnp.mean(dZ, axis=0)
+    X, Y = A - a, dZ - d
+    a, xy, xx = a[:, None], X.T @ Y, X * X
+    squares = (
+        jnp.sum(xx, axis=0)[:, None] * d**2
+        + a**2 * jnp.sum(Y * Y, axis=0)
+        + xx.T @ (Y * Y)
+        + 2 * (a * d * xy + d * (xx.T @ Y) + a * (X.T @ (Y * Y)))
+    )
+    return jnp.maximum(squares - xy**2 / len(A), 0)
 
 
-def inner_products(rows: tuple, columns: tuple, *, use_bias: bool = True) -> Float[Array, "m k"]:
-    """Return the inner products of two groups of samples, each given as `(A, dZ)`."""
-    of_A, of_dZ = (_at_least_float32(jnp.inner, x, y) for x, y in zip(rows, columns, strict=True))
-    return ((of_A + int(use_bias)) * of_dZ).astype(rows[1].dtype)
+def deviation(
+    A: Float[Array, "m d_in"],
+    dZ: Float[Array, "m d_out"],
+    direct: Direct = {},  # noqa: B006
+) -> Float[Array, ""]:
+    """Return `sqrt(sum_i |g_i - mean|^2)` of one layer, right to the rounding of the differences.
+
+    With `a_i = a + x_i`, `dz_i = d + y_i`, C the mean of `x_i y_i`: the deviation of W's gradient
+    is `x_i d + a y_i + x_i y_i - C`, and its squared norm is made of inner products of rows.
+    """
+    scales = [jnp.squeeze(numerics.power_of_two_scale(_wide(x))) for x in (A, dZ)]
+    A, dZ = _wide(A) * scales[0], _wide(dZ) * scales[1]
+    a, d = jnp.mean(A, axis=0), jnp.mean(dZ, axis=0)
+    X, Y = A - a, dZ - d
+    xx, yy = jnp.sum(X * X, axis=1), jnp.sum(Y * Y, axis=1)
+    xa, yd, C = X @ a, Y @ d, X.T @ Y / len(A)
+    squares = xx * (d @ d) + (a @ a) * yy + xx * yy + 2 * (xa * yd + xx * yd + xa * yy)
+    total = jnp.maximum(jnp.sum(squares) - len(A) * jnp.sum(C * C), 0)
+    parts = [jnp.sqrt(total) / scales[0] / scales[1]]
+    for each in direct.values():
+        parts.append(numerics.norm(_wide(each) - jnp.mean(_wide(each), axis=0)))
+    return numerics.norm(jnp.stack(parts))
 
 
-def _at_least_float32(product, x, y):
-    """The product with half precision summed in float32."""
-    return product(x, y, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
+def _inner(x, y):
+    """The inner products of rows, half precision summed in float32."""
+    x, y = (v[:, None] if v.ndim == 1 else v for v in (x, y))
+    return jnp.inner(x, y, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _wide(x):
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,13 +1,19 @@
 """The transforms of an Objective: one for each per-sample quantity, and several on one walk."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
 from jaxmlp import checks, numerics
-from jaxmlp.backprop import check_hand, each_layer
+from jaxmlp.backprop import check_hand
 from jaxmlp.objective import Objective, check
-from jaxmlp.per_sample.reading import INSTRUMENTS, read_all
+from jaxmlp.per_sample import two_walks
+from jaxmlp.per_sample.instruments import ONE_WALK, own_readout, read_one_walk
+
+NAMES = (*ONE_WALK, "clipped_grad", "gradient_gram")
 
 
 def per_sample_grads(J: Objective, *, microbatch_size: int | None = None) -> Callable:
@@ -40,8 +46,8 @@ def per_sample_norms(
 ) -> Callable:
     """Return the function for the norm of each sample's own gradient, layer by layer.
 
-    `sqrt(|a_i|^2 + 1) |dz_i|`, with PReLU's slope counted in; right wherever the gradient itself is
-    representable, because nothing is squared before it is scaled.
+    `sqrt(|a_i|^2 |dz_i|^2 + sum |direct_i|^2)`, direct being biases, slopes and gates; right
+    wherever the gradient itself is representable: nothing is squared before it is scaled.
 
     Args:
       J, microbatch_size: as `per_sample_grads`.
@@ -171,8 +177,7 @@ def instruments(
       list of one reading for each of the layers 1..L.
 
     Raises:
-      ValueError: for an unknown name (all are listed) or one given twice; for readings of unequal
-        shapes within a stacked run.
+      ValueError: for an unknown name (all are listed) or one given twice.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxmlp
@@ -197,13 +202,29 @@ def instruments(
         m = X.shape[0]
         _refuse_one_sample(names, m)
         size = m if microbatch_size is None else min(microbatch_size, m)
-        value, results = read_all(J, names, size, params, X, Y, max_norm)
-        return value, {
-            _label(name): each_layer(params, result) if callable(name) else result
-            for name, result in zip(names, results, strict=True)
-        }
+        value, results = _read(J, names, size, params, X, Y, max_norm)
+        return value, dict(zip(map(_label, names), results, strict=True))
 
     return read
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _read(J: Objective, names: tuple, size: int, params, X, Y, max_norm):
+    """Return J and the results; those that need two walks share their first with the others."""
+    tools = tuple(ONE_WALK[n] if n in ONE_WALK else own_readout(n) for n in _in_one_walk(names))
+    value, results = read_one_walk(J, tools, size, params, X, Y)
+    found = dict(zip(_in_one_walk(names), results, strict=True))
+    if "clipped_grad" in names:
+        found["clipped_grad"] = two_walks.clipped_grad(
+            J, params, X, Y, size=size, max_norm=max_norm
+        )
+    if "gradient_gram" in names:
+        found["gradient_gram"] = two_walks.gradient_gram(J, params, X, Y, size=size)
+    return value, [found[name] for name in names]
+
+
+def _in_one_walk(names: tuple) -> tuple:
+    return tuple(name for name in names if callable(name) or name in ONE_WALK)
 
 
 def _one(J: Objective, name: str, microbatch_size: int | None, max_norm: Any = None) -> Callable:
@@ -219,12 +240,12 @@ def _checked_names(names: Any) -> tuple:
     if isinstance(names, str) or callable(names) or not isinstance(names, Sequence):
         raise TypeError(f"names must be a tuple of instruments, got {names!r}")
     if not names:
-        raise ValueError(f"names holds no instrument; known: {', '.join(sorted(INSTRUMENTS))}")
+        raise ValueError(f"names holds no instrument; known: {', '.join(sorted(NAMES))}")
     for name in names:
         if not callable(name) and not isinstance(name, str):
             raise TypeError(f"an instrument is a name or a function (A, dZ, layer), got {name!r}")
-        if isinstance(name, str) and name not in INSTRUMENTS:
-            raise checks.unknown_name("instrument", name, INSTRUMENTS)
+        if isinstance(name, str) and name not in NAMES:
+            raise checks.unknown_name("instrument", name, NAMES)
     labels = [_label(name) for name in names]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
@@ -242,7 +263,9 @@ def _refuse_own_readouts(names: tuple) -> None:
 
 
 def _refuse_one_sample(names: tuple, m: int) -> None:
-    spread = {"moments", "gradient_moments", "noise_scale"} & {n for n in names if n in INSTRUMENTS}
+    spread = {"moments", "gradient_moments", "noise_scale"} & {
+        n for n in names if isinstance(n, str)
+    }
     if m == 1 and spread:
         raise ValueError(f"{min(spread)} needs at least 2 samples: one sample has no variance")
 

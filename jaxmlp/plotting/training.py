@@ -1,8 +1,10 @@
-"""Training: curves, a descent on the graph of a function, and what one neuron looks for."""
+"""What training gives: learning curves, and the regions that a classifier decides on."""
 
 import numpy as np
 
-from jaxmlp.plotting.style import COLOURS, GREY, bare, new_axes
+from jaxmlp.plotting.style import COLOURS, bare, new_axes
+
+MARKERS = "o^sDvPX*"
 
 
 def learning_curves(curves, ax=None, *, xlabel="epoch", ylabel="loss", **line):
@@ -21,30 +23,32 @@ def learning_curves(curves, ax=None, *, xlabel="epoch", ylabel="loss", **line):
     return bare(ax)
 
 
-def descents(fn, paths, ax=None, *, reach):
-    """Draw `y = fn(x)` for |x| up to `reach`, and on it the points of each `label: xs`.
+def decision_regions(classify, X, Y, ax=None, *, num_points: int = 300):
+    """Draw which class a classifier gives to every point of the plane, and the samples on it.
 
-    Points beyond `reach` are left out.
+    Args:
+      classify: `classify(points)` -> class numbers `(n,)` for points `(n, 2)`.
+      X, Y: samples `(m, 2)` and their class numbers `(m,)`.
+      num_points: the plane is asked on a grid of so many points a side.
     """
+    from matplotlib.colors import ListedColormap
+
     ax = new_axes(ax)
-    x = np.linspace(-reach, reach, 201)
-    ax.plot(x, fn(x), color=GREY, lw=1)
-    for i, (label, xs) in enumerate(paths.items()):
-        inside = np.asarray(xs)[np.abs(xs) <= reach]
-        ax.plot(inside, fn(inside), ".-", color=COLOURS[i % len(COLOURS)], label=label)
+    X, Y = np.asarray(X), np.asarray(Y)
+    low, high = X.min(axis=0), X.max(axis=0)
+    low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
+    x, y = (np.linspace(*ends, num_points) for ends in zip(low, high, strict=True))
+    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    regions = np.asarray(classify(points)).reshape(num_points, num_points)
+    num_classes = int(max(regions.max(), Y.max())) + 1
+    colours = [COLOURS[k % len(COLOURS)] for k in range(num_classes)]
+    extent = (low[0], high[0], low[1], high[1])
+    ax.imshow(
+        regions, cmap=ListedColormap(colours), vmin=-0.5, vmax=num_classes - 0.5, alpha=0.25,
+        extent=extent, origin="lower", interpolation="nearest", aspect="auto",
+    )  # fmt: skip
+    for k, colour in enumerate(colours):
+        marker = MARKERS[k % len(MARKERS)]
+        ax.plot(*X[k == Y].T, marker, color=colour, ms=3.5, mec="black", mew=0.3)
     ax.set(xlabel="x", ylabel="y")
-    ax.legend(frameon=False)
-    return bare(ax)
-
-
-def weight_image(w, ax=None):
-    """Draw the weights of one neuron that sees a square image: positive orange, negative purple.
-
-    `w` has a square number of entries; white is 0.
-    """
-    ax = new_axes(ax)
-    w = np.ravel(w)
-    side, largest = round(len(w) ** 0.5), np.abs(w).max()
-    ax.imshow(w.reshape(side, side), cmap="PuOr_r", vmin=-largest, vmax=largest)
-    ax.set(xticks=[], yticks=[])
     return ax

@@ -1,0 +1,34 @@
+"""The figure: the plane of the theory, with its measured networks."""
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from experiments.phase_diagram.options import Config
+from jaxmlp import plotting
+
+
+def draw(config: Config, diagram, rows: list[dict]):
+    """The plane with its dots."""
+    figure, ax = plt.subplots(figsize=(7, 4.6), layout="constrained")
+    plotting.phase_diagram(diagram, ax)
+    measured_factors(rows, ax)
+    ratios = [row["measured"] / row["predicted"] for row in rows if row["predicted"] > 0]
+    worst = max((abs(math.log(r)) for r in ratios if r > 0), default=math.nan)
+    figure.suptitle(
+        f"{len(rows)} measured factors (dots, {config.num_nets} networks each) are within "
+        f"{math.expm1(worst):.0%} of chi_1", fontsize=11,
+    )  # fmt: skip
+    return figure
+
+
+def measured_factors(rows: list[dict], ax):
+    """Draw measured networks as dots on a `phase_diagram`, in its colours."""
+    plane = ax.collections[0]
+    w2, b2, chi = ([row[name] for row in rows] for name in ("sigma_w2", "sigma_b2", "measured"))
+    ax.scatter(
+        w2, b2, c=np.clip(chi, plane.norm.vmin, plane.norm.vmax), norm=plane.norm,
+        cmap=plane.cmap, edgecolors="black", linewidths=0.8, s=60, zorder=3,
+    )  # fmt: skip
+    return ax

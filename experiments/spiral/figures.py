@@ -1,0 +1,39 @@
+"""The figures: what the networks decide, and how they got there."""
+
+import matplotlib.pyplot as plt
+
+from experiments.spiral.networks import Trained, classes
+from jaxmlp import plotting
+
+
+def regions(networks: list[Trained], data):
+    """Decision regions side by side."""
+    figure, axes = plt.subplots(1, 3, figsize=(8, 3.2), sharey=True, layout="constrained")
+    for ax, network in zip(axes, networks, strict=True):
+
+        def classify(points, network=network):
+            return classes(network.J.mlp, network.params, points)
+
+        plotting.decision_regions(classify, data.X, data.Y, ax)
+        share = f"{network.right} of {len(data.Y)} right, {network.right / len(data.Y):.1%}"
+        ax.set_title(f"{network.name}\n{share}", fontsize=10)
+        ax.label_outer()
+    figure.suptitle("A hidden layer without a non-linearity leaves the boundaries straight")
+    return figure
+
+
+def curves(networks: list[Trained]):
+    """Loss with L2, and accuracy, against the step."""
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+    for ax, ylabel in zip(axes, ("loss with L2", "accuracy"), strict=True):
+        field = ylabel.split()[0]
+        lines = {net.name: (net.steps[1:], getattr(net, field)[1:]) for net in networks}
+        plotting.learning_curves(lines, ax, xlabel="step", ylabel=ylabel)
+        ax.set(xscale="log", yscale="linear")
+    axes[1].get_legend().remove()
+    regression, linear, bent = (net.loss[-1] for net in networks)
+    figure.suptitle(
+        f"Without a non-linearity the loss ends at {regression:.3f} and {linear:.3f}, "
+        f"with {networks[-1].J.mlp.hidden[0].name} at {bent:.3f}"
+    )
+    return figure

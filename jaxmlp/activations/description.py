@@ -1,0 +1,80 @@
+"""What an activation is: a function and its derivative, with what is known of them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxmlp import named
+from jaxmlp.checks import not_negative_number
+
+
+@dataclasses.dataclass(frozen=True)
+class Activation:
+    """Describe an activation: an elementwise function and its derivative, both in JAX.
+
+    Args:
+      name: what tables and legends call it.
+      fn: `fn(Z) -> A`, elementwise.
+      derivative: `derivative(Z, A) -> dA/dZ`, elementwise; `A` is `fn(Z)`, saved on the way
+        forward. Without one the hand-written backward pass refuses the activation.
+      kinks: where the derivative jumps (quadrature splits there, comparisons look away).
+      homogeneous: whether `fn(c z) = c fn(z)` for every c > 0, so that a forward pass may carry
+        an exponent.
+      asymptote: the slopes for z -> -inf and z -> +inf of a function that ends in lines, so that
+        it is known of a z beyond the range of the dtype; None if it has none, as sin and z^2.
+      threshold: from where on: for |z| > threshold the derivative is that slope s and
+        `fn(z) = s z`, both to rounding in float64. If s = 0, fn is constant there to rounding:
+        take it at any finite z beyond.
+      slope: where a learned slope starts (PReLU alone); `fn` and `derivative` then take it as a
+        last argument.
+
+    Example:
+      >>> cube = Activation("cube", lambda Z: Z**3, lambda Z, A: 3 * Z**2)
+      >>> cube
+      Activation('cube')
+    """
+
+    name: str
+    fn: Callable = dataclasses.field(repr=False)
+    derivative: Callable | None = dataclasses.field(default=None, repr=False)
+    kinks: tuple[float, ...] = ()
+    homogeneous: bool = False
+    slope: float | None = None
+    asymptote: tuple[float, float] | None = None
+    threshold: float = 0.0
+
+    def __post_init__(self):
+        if not isinstance(self.name, str):
+            raise TypeError(f"an Activation's name must be a string, got {self.name!r}")
+        if not callable(self.fn):
+            raise TypeError(f"activation {self.name!r}: fn must be a function of Z")
+        if self.derivative is not None and not callable(self.derivative):
+            raise TypeError(f"activation {self.name!r}: derivative must be a function of (Z, A)")
+        if self.asymptote is not None and len(self.asymptote) != 2:
+            raise ValueError(
+                f"activation {self.name!r}: asymptote must be two slopes, got {self.asymptote!r}"
+            )
+        not_negative_number(f"activation {self.name!r}: threshold", self.threshold)
+        object.__setattr__(self, "kinks", tuple(float(kink) for kink in self.kinks))
+
+    def __repr__(self):
+        return f"Activation({self.name!r})"
+
+    def __reduce__(self):
+        from jaxmlp.activations.by_name import get  # which knows all Activations, and so is below
+
+        return named.reduced(self, get)
+
+
+@functools.cache
+def derivative_needs_z(activation: Activation) -> bool:
+    """Whether the derivative needs Z, or can do with the saved output A alone."""
+    Z = jax.ShapeDtypeStruct((1, 1), jnp.float32)
+    slope = () if activation.slope is None else (jax.ShapeDtypeStruct((), jnp.float32),)
+    assert activation.derivative is not None
+    jaxpr = jax.make_jaxpr(activation.derivative)(Z, Z, *slope).jaxpr
+    read = [v for eqn in jaxpr.eqns for v in eqn.invars] + list(jaxpr.outvars)
+    return any(v is jaxpr.invars[0] for v in read)

@@ -1,0 +1,154 @@
+"""The public edge: what may come in, said in sentences; structures once, values on the host.
+
+What was checked of a structure (network, pytree, shapes, dtypes) is remembered and not checked
+again, and a JAX array, which nobody can change, is looked at once.
+"""
+
+import weakref
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxmlp import checks
+from jaxmlp.layer import Layer
+from jaxmlp.storage import count, lead
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+_CHECKED: dict[tuple, np.dtype] = {}
+_MOST_CHECKED = 1024  # structures remembered
+_LOOKED_AT: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+
+
+def checked_params(mlp: Any, params: Any) -> np.dtype:
+    """Refuse parameters of another network than `mlp`; return their dtype."""
+    leaves, tree = jax.tree.flatten(params)
+    try:
+        signature = (mlp, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+        signature = (*signature, jax.dtypes.canonicalize_dtype(float))
+        if signature in _CHECKED:
+            return _CHECKED[signature]
+    except AttributeError:  # a leaf that is no array
+        signature = None
+    dtype = _checked_structure(mlp, params)
+    if signature is not None:
+        if len(_CHECKED) >= _MOST_CHECKED:
+            _CHECKED.clear()
+        _CHECKED[signature] = dtype
+    return dtype
+
+
+def _checked_structure(mlp: Any, params: Any) -> np.dtype:
+    if not isinstance(params, list | tuple) or isinstance(params, Layer):
+        raise TypeError(f"params must be a tuple of Layers, got {type(params).__name__}")
+    number, dtypes = 0, set()
+    for layer in params:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"params must be a tuple of Layers, but one is {type(layer).__name__}")
+        for name, leaf in layer._asdict().items():
+            if leaf is not None and not hasattr(leaf, "dtype"):
+                raise TypeError(
+                    f"{name} of layer {number + 1} must be an array, got {type(leaf).__name__}"
+                )
+        n = count(layer)
+        if n == 0:
+            raise ValueError("params hold a stack of no layers")
+        for i in range(number, min(number + n, mlp.num_layers)):
+            _check_layer(mlp, i, layer)
+        number += n
+        dtypes |= {jnp.result_type(leaf) for leaf in jax.tree.leaves(layer)}
+    if number != mlp.num_layers:
+        raise ValueError(f"params hold {number} layers, but the network has {mlp.num_layers}")
+    if len(dtypes) != 1 or not jnp.issubdtype(next(iter(dtypes)), jnp.floating):
+        raise TypeError(f"params must have one floating dtype, got {sorted(map(str, dtypes))}")
+    dtype = dtypes.pop()
+    if dtype.name not in DTYPES:
+        raise TypeError(f"params must be {', '.join(DTYPES)}, got {dtype}")
+    return dtype
+
+
+def _check_layer(mlp: Any, i: int, layer: Layer) -> None:
+    d_in, d_out = mlp.sizes[i : i + 2]
+    shapes = {"W": (d_in, d_out), "b": (d_out,), "slope": (), "alpha": ()}
+    fields = mlp.specs[i].fields(mlp.use_bias)
+    for name, leaf in layer._asdict().items():
+        shape = (*lead(layer), *shapes[name]) if name in fields else None
+        given = None if leaf is None else jnp.shape(leaf)
+        if given != shape:
+            given, shape = ("none" if s is None else s for s in (given, shape))
+            raise ValueError(
+                f"params are of another network: {name} of layer {i + 1} is {given}, "
+                f"expected {shape}"
+            )
+
+
+def checked_inputs(features: int, X: Any, dtype, ranks: tuple[int, ...] = (2,)) -> Array:
+    """Refuse X of a wrong rank, width or kind, empty or not finite; return it as a JAX array."""
+    X = as_array("X", X)
+    if not jnp.issubdtype(X.dtype, jnp.floating):
+        raise TypeError(f"X must be floating, got dtype {X.dtype}")
+    if X.ndim not in ranks:
+        shapes = {1: f"({features},)", 2: f"(m, {features})"}
+        expected = " or ".join(shapes[rank] for rank in reversed(ranks))
+        raise ValueError(f"X must have shape {expected}, got {X.shape}")
+    if X.shape[-1] != features:
+        raise ValueError(f"X has {X.shape[-1]} features, but the network takes {features}")
+    if X.shape[0] == 0:
+        raise ValueError("X holds no samples")
+    X = as_jax("X", X)
+    if X.dtype != dtype:
+        raise TypeError(f"X is {X.dtype}, but the parameters are {dtype}: cast one of them")
+    return X
+
+
+def as_array(name: str, values: Any):
+    """Return JAX and NumPy arrays as they are and anything else as a NumPy array."""
+    if isinstance(values, jax.Array):
+        if jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
+            raise TypeError(f"{name} must be an array of numbers, got dtype {values.dtype}")
+        return values
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array: {error}") from None
+    if array.dtype.kind in "OUSMm":
+        raise TypeError(f"{name} must be an array of numbers, got dtype {array.dtype}")
+    if (array.dtype.itemsize > 8 and array.dtype.kind == "f") or not array.dtype.isnative:
+        raise TypeError(
+            f"{name} must be of a dtype that JAX knows, in this machine's byte order, "
+            f"got dtype {array.dtype.str} ({array.dtype.name})"
+        )
+    return array
+
+
+def as_jax(name: str, values: Any) -> Array:
+    """Return a JAX array; refuse entries that are not finite, or leave the range as float32."""
+    if _LOOKED_AT.get(id(values)) is values and values is not None:
+        return values
+    with np.errstate(over="ignore"):
+        array = jnp.asarray(values)
+    if checks.is_concrete(array):
+        for part in local_values(array):
+            checks.finite(name, part)
+        if isinstance(values, np.ndarray) and values.dtype != array.dtype:
+            _refuse_underflow(name, values, array)
+        if array is values:
+            _LOOKED_AT[id(values)] = values
+    return array
+
+
+def _refuse_underflow(name: str, values: np.ndarray, array: Array) -> None:
+    if values.any() and not np.asarray(array).any():
+        raise ValueError(
+            f"{name} underflows: its largest entry, {np.abs(values).max():g}, is 0 in "
+            f"{array.dtype}; scale it, or enable x64"
+        )
+
+
+def local_values(array: Array) -> list[np.ndarray]:
+    """Return the values of this process, as NumPy arrays: what other processes hold is theirs."""
+    if array.is_fully_addressable:
+        return [np.asarray(array)]
+    return [np.asarray(shard.data) for shard in array.addressable_shards]

@@ -1,0 +1,93 @@
+"""The host's side of the loop: chunks of steps, what they brought, and nothing of it lost."""
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxmlp.train.loop import Data, Epoch, Run, State, steps_per_epoch
+
+
+class History(NamedTuple):
+    """Report a `fit`, NumPy arrays with one entry for each epoch done; of `fit_many` `(n, epochs)`.
+
+    loss, accuracy: mean over the epoch's samples, each as its batch was met, before its update.
+    validation_loss, validation_accuracy: after the epoch; None without validation data.
+    relative_difference: `(epochs, L)`, the largest of the epoch; None unless compared.
+    record: what `record` returned, stacked, or as a list if the shapes differ; entry k was taken
+    after epoch `(k + 1) * every`.
+    diverged: `(n,)`, whether a network of `fit_many` stopped at a number that is not finite.
+    """
+
+    loss: np.ndarray
+    accuracy: np.ndarray
+    validation_loss: np.ndarray | None = None
+    validation_accuracy: np.ndarray | None = None
+    relative_difference: np.ndarray | None = None
+    record: Any = None
+    diverged: np.ndarray | None = None
+
+
+class Reached(NamedTuple):
+    """How far the training has come: the state after `done` steps, each chunk's finished epochs."""
+
+    state: State
+    done: int
+    rows: list[Epoch]
+
+
+def advance(
+    run: Run, steps: Callable, state: State, data: Data, epochs: int, between: int
+) -> Iterator[Reached]:
+    """Train until `epochs` are done or the state has stopped, in chunks of a tenth of a second.
+
+    steps: `run_steps` of this run. No chunk goes on past a multiple of `between` epochs.
+    """
+    per_epoch, reached, size = steps_per_epoch(run, data), Reached(state, 0, []), 1
+    while (left := epochs * per_epoch - reached.done) and not np.all(reached.state.stopped):
+        # Take a chunk
+        begun = time.perf_counter()
+        until_between = between * per_epoch - reached.done % (between * per_epoch)
+        n = min(size, until_between, left, run.rows)
+        state, table = steps(reached.state, data, np.int32(reached.done), np.int32(n))
+
+        # Read what it finished
+        before, after = reached.done // per_epoch, int(np.max(state.epochs))
+        rows = jax.tree.map(lambda column: np.asarray(column)[: after - before], table)  # noqa: B023
+        done = after * per_epoch if np.all(state.stopped) else reached.done + n
+        reached = Reached(state, done, [*reached.rows, rows])
+        yield reached
+
+        # from one step up to as many as fit in about a tenth of a second
+        size = 4 * size if time.perf_counter() - begun < 0.1 else max(1, size // 2)
+
+
+def history_of(reached: Reached, records: list) -> History:
+    """Join the epochs of all chunks, and the records."""
+    none = jax.tree.map(lambda x: np.zeros((0, *x.shape), x.dtype), reached.state.epoch)
+    epochs = jax.tree.map(lambda *parts: np.concatenate(parts), none, *reached.rows)
+    return History(**epochs._asdict(), record=_stacked(records) if records else None)
+
+
+def _stacked(records: list) -> Any:
+    """Stack pytrees of equal shapes; others stay a list."""
+    kinds = {(jax.tree.structure(r), *map(np.shape, jax.tree.leaves(r))) for r in records}
+    return jax.tree.map(lambda *xs: np.stack(xs), *records) if len(kinds) == 1 else records
+
+
+@contextlib.contextmanager
+def nothing_lost(where: Callable[[], str], trained: Callable[[], tuple[Any, History]]):
+    """Let Ctrl-C end the block with a warning; give any other exception what has been trained."""
+    try:
+        try:
+            yield
+        except KeyboardInterrupt:
+            warnings.warn(f"stopped by Ctrl-C {where()}", UserWarning, stacklevel=4)
+    except BaseException as error:  # also of the warning, where warnings are errors
+        error.trained = trained()  # pyright: ignore[reportAttributeAccessIssue]
+        error.add_note(f"stopped {where()}: this exception's .trained is (params, history) so far")
+        raise

@@ -1,0 +1,259 @@
+"""Residual connections and norms by hand: equal to autodiff, exact identities, flow at depth."""
+
+import itertools
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import relative_error, relative_errors
+
+import jaxmlp
+from jaxmlp import MLP, Layer, Objective, activations, norms
+from jaxmlp.flow import FlowStatus
+
+FLOAT64, FLOAT32 = 1e-11, 1e-4
+HIDDEN = [name for name in activations.names() if name not in ("softmax", "swish")]
+SMOOTH = [name for name in HIDDEN if name not in ("step", "sign", "squared_relu")]
+RESIDUALS, NORMS = (None, 0.5, "1/sqrt(depth)", "rezero"), (None, "layer", "rms")
+
+
+def drawn(mlp, *, loss="cross_entropy", m=5, seed=0, dtype=np.float64, bias=0.1):
+    """An objective with NumPy's numbers: gates, slopes and biases are away from their start."""
+    rng, plain = np.random.default_rng(seed), []
+    for (d_in, d_out), spec in zip(itertools.pairwise(mlp.sizes), mlp.specs, strict=True):
+        W = rng.normal(size=(d_in, d_out)) / np.sqrt(d_in)
+        b = bias * rng.normal(size=d_out) if mlp.use_bias else None
+        slope = rng.uniform(0.1, 0.9) if spec.activation.slope is not None else None
+        alpha = rng.uniform(0.3, 0.9) if "alpha" in spec.fields(mlp.use_bias) else None
+        plain.append(Layer(W, b, slope, alpha))
+    params = jaxmlp.stack(jax.tree.map(lambda x: jnp.asarray(x, dtype), plain), mlp)
+    X, K = jnp.asarray(rng.normal(size=(m, mlp.sizes[0])), dtype), mlp.sizes[-1]
+    if loss == "cross_entropy":
+        Y = jnp.asarray(np.minimum(rng.integers(0, 2 * K, m), K - 1))
+    else:
+        Y = jnp.asarray(rng.normal(size=(m, K)) + 1, dtype)
+    return Objective(mlp, loss), params, X, Y
+
+
+def both(J, params, X, Y):
+    hand = jaxmlp.value_and_grad(J, (0, 1))(params, X, Y)
+    auto = jax.jit(jax.value_and_grad(J, (0, 1)))(params, X, Y)
+    return jax.tree.map(np.asarray, (hand, auto))
+
+
+def worst(hand, auto):
+    (value, (grads, dX)), (value_auto, (grads_auto, dX_auto)) = hand, auto
+    errors = relative_errors(grads, grads_auto)
+    return max(*errors.values(), relative_error(dX, dX_auto), relative_error(value, value_auto))
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+# --- equality with autodiff -----------------------------------------------------------------------
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("residual", "norm"), list(itertools.product(RESIDUALS, NORMS)))
+def test_gradient_equals_jax_grad_for_every_activation(residual, norm, x64):
+    widths = [6] * 7 + [4] * (len(SMOOTH) - 7)  # a change of width in the middle
+    mlp = MLP((3, *widths, 4), hidden=SMOOTH, residual=residual, norm=norm, stack_from=None)
+    assert worst(*both(*drawn(mlp))) <= FLOAT64
+
+
+@pytest.mark.parametrize(
+    ("act", "residual", "norm", "eps", "depth"),
+    [
+        ("tanh", "1/sqrt(depth)", None, 1e-6, 100),
+        ("relu", "1/sqrt(depth)", "rms", 1e-6, 100),
+        ("prelu", "rezero", "layer", 0.3, 60),
+        ("gelu", 0.5, "layer", 1e-6, 40),
+        ("elu", None, "rms", 0.3, 40),
+        ("sigmoid", 0.5, "rms", 0.0, 7),
+        ("tanh", None, "layer", 0.0, 7),
+        ("selu", "rezero", None, 1e-6, 1),
+    ],
+)
+def test_gradient_equals_jax_grad_in_stacks_at_depth(act, residual, norm, eps, depth, x64):
+    mlp = MLP(
+        (3, *[6] * depth, 4), hidden=act, residual=residual, norm=norm, norm_eps=eps, stack_from=2
+    )
+    J, params, X, Y = drawn(mlp)
+    assert any(layer.W.ndim == 3 for layer in params) == (depth > 3)
+    assert worst(*both(J, params, X, Y)) <= FLOAT64
+    plain = jaxmlp.grad(J)(tuple(jaxmlp.layers(params)), X, Y)
+    assert max(relative_errors(plain, jaxmlp.grad(J)(params, X, Y)).values()) <= FLOAT64
+
+
+def test_float32_gradients_equal_those_of_jax():
+    for residual, norm in ((0.5, None), ("1/sqrt(depth)", "layer"), ("rezero", "rms")):
+        mlp = MLP((3, *[8] * 20, 4), hidden="tanh", residual=residual, norm=norm)
+        assert worst(*both(*drawn(mlp, dtype=np.float32))) <= FLOAT32
+
+
+def test_a_missing_skip_and_a_norm_held_constant_are_seen(x64):
+    """Planted: the gradient of another network, and of a norm whose r does not depend on S."""
+    mlp = MLP((3, 5, 5, 5, 4), hidden="tanh", residual=0.5, norm="rms")
+    J, params, X, Y = drawn(mlp)
+    (_, (auto, _)) = both(J, params, X, Y)[1]
+    plain = Objective(MLP((3, 5, 5, 5, 4), hidden="tanh", norm="rms"), "cross_entropy")
+    assert max(relative_errors(jaxmlp.grad(plain)(params, X, Y), auto).values()) > 1e-2
+    U, r = norms.get("rms").apply(X)
+    dU = jnp.cos(X)
+    right = jax.vjp(lambda S: norms.get("rms").apply(S)[0], X)[1](dU)[0]
+    assert relative_error(norms.get("rms").vjp(U, r, dU), right) <= FLOAT64
+    assert relative_error(r * dU, right) > 1e-2
+
+
+@pytest.mark.parametrize("name", ["layer", "rms"])
+@pytest.mark.parametrize("eps", [0.0, 1e-6, 0.3])
+def test_norms_and_their_derivatives_are_those_of_autodiff(name, eps, x64):
+    norm, rng = norms.get(name, eps), np.random.default_rng(0)
+    S, dU = (jnp.asarray(rng.normal(size=(4, 7))) for _ in range(2))
+    U, r = norm.apply(S)
+    C = np.asarray(S) - (np.asarray(S).mean(1, keepdims=True) if name == "layer" else 0)
+    assert relative_error(U, C / np.sqrt((C**2).mean(1, keepdims=True) + eps)) <= 1e-14
+    auto = jax.vjp(lambda S: norm.apply(S)[0], S)[1](dU)[0]
+    assert relative_error(norm.vjp(U, r, dU), auto) <= 1e-13
+
+
+def test_per_sample_quantities_equal_vmap_of_grad(x64):
+    mlp = MLP((3, *[5] * 5, 4), hidden="prelu", residual="rezero", norm="layer", stack_from=2)
+    J, params, X, Y = drawn(mlp, m=7)
+    names = ("per_sample_grads", "per_sample_norms", "moments", "gradient_gram", "clipped_grad")
+    _, out = jaxmlp.instruments(J, names, max_norm=0.5)(params, X, Y)
+    one = lambda p, x, y: J(p, x[None], y[None])  # noqa: E731
+    grads = jax.jit(jax.vmap(jax.grad(one), (None, 0, 0)))(params, X, Y)
+    pairs = zip(jax.tree.leaves(out["per_sample_grads"]), jax.tree.leaves(grads), strict=True)
+    assert max(relative_error(a, b) for a, b in pairs) <= FLOAT64
+    G = np.concatenate([np.reshape(x, (7, -1)) for x in jax.tree.leaves(grads)], axis=1)
+    size = np.linalg.norm(G, axis=1)
+    assert relative_error(np.linalg.norm(out["per_sample_norms"], axis=1), size) <= FLOAT64
+    assert relative_error(out["gradient_gram"].sum(0), G @ G.T) <= FLOAT64
+    flat = lambda t: np.concatenate([np.ravel(x) for x in jax.tree.leaves(t)])  # noqa: E731
+    assert relative_error(flat(out["moments"].variance), G.var(0, ddof=1)) <= FLOAT64
+    clipped = (np.minimum(1, 0.5 / size)[:, None] * G).mean(0)
+    assert relative_error(flat(out["clipped_grad"]), clipped) <= FLOAT64
+
+
+# --- exact identities -----------------------------------------------------------------------------
+
+
+def test_stream_times_its_derivative_is_the_same_in_every_layer(x64):
+    """Bias-free and homogeneous: sum(dS * S) of a sample is conserved (Euler's theorem)."""
+    mlp = MLP((3, *[6] * 30, 4), hidden="relu", residual=0.5, use_bias=False)
+    J, params, X, Y = drawn(mlp)
+    layers = jaxmlp.trace(J)(params, X, Y)
+    conserved = [np.sum(np.asarray(t.dS) * np.asarray(t.S), axis=1) for t in layers]
+    for each in conserved[:-1]:
+        assert relative_error(each, conserved[-1]) <= 1e-12
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_a_normed_layer_does_not_see_the_size_of_its_weights(norm, x64):
+    mlp = MLP((3, 6, 6, 6, 4), hidden="tanh", norm=norm, norm_eps=0.0)
+    J, params, X, Y = drawn(mlp)
+    for t, layer in zip(jaxmlp.trace(J)(params, X, Y)[:-1], params, strict=False):
+        along = np.sum(layer.W * t.dW) + np.sum(layer.b * t.db)
+        assert abs(along) <= 1e-13 * np.abs(np.asarray(t.dW)).sum()
+        if norm == "layer":
+            assert abs(np.sum(t.db)) <= 1e-13 * np.abs(np.asarray(t.db)).sum()
+
+
+def test_with_closed_gates_the_stream_is_whole_bit_for_bit():
+    mlp = MLP((3, *[6] * 40, 4), hidden="tanh", residual="rezero")
+    params = mlp.init(jax.random.key(0), "he")
+    assert float(jnp.sum(jnp.abs(params[1].alpha))) == 0  # at birth
+    J, _, X, Y = drawn(mlp, dtype=np.float32)
+    hidden = jaxmlp.trace(J)(params, X, Y)[1:-1]
+    for t in hidden:
+        np.testing.assert_array_equal(t.dS, hidden[-1].dS)
+        assert not np.any(t.dZ)
+        assert abs(float(t.dalpha)) > 0
+    flow = jaxmlp.gradient_flow(J)(params, X, Y)
+    assert (flow.log10_delta[1:-1] == -np.inf).all()
+    assert (flow.status[1:-1] == FlowStatus.RESIDUAL_GATE_ZERO).all()
+    assert np.ptp(np.asarray(flow.log10_stream[1:-1])) < 1e-6
+
+
+# --- magnitudes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("act", "residual", "norm"),
+    [("tanh", 0.5, None), ("gelu", "1/sqrt(depth)", "rms"), ("relu", None, "layer"),
+     ("prelu", "rezero", "layer")],
+)  # fmt: skip
+def test_flow_in_float32_is_that_of_the_trace_in_float64(act, residual, norm):
+    mlp = MLP((6, *[12] * 40, 3), hidden=act, residual=residual, norm=norm)
+    J, params, X, Y = drawn(mlp, dtype=np.float32)
+    flow = jaxmlp.gradient_flow(J)(params, X, Y)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda x: np.asarray(x, np.float64), (params, X))
+        layers = jaxmlp.trace(J)(*wide, np.asarray(Y))
+    rms = lambda rows: np.log10(np.sqrt((np.asarray(rows) ** 2).sum(1).mean()))  # noqa: E731
+    for name, field in (("dZ", "log10_delta"), ("dS", "log10_stream"), ("A", "log10_activation")):
+        expected = np.array([rms(getattr(t, name)) for t in layers])
+        assert np.abs(getattr(flow, field) - expected).max() < 1e-4, name
+    expected = [np.log10(np.linalg.norm(t.dW)) for t in layers]
+    assert np.abs(flow.log10_grad_W - np.array(expected)).max() < 1e-4
+    assert (flow.status == FlowStatus.OK).all()
+
+
+def test_a_stream_that_explodes_is_finite_at_ten_thousand_layers():
+    mlp = MLP((4, *[8] * 10_000, 3), hidden="linear", residual=1.0, output="linear")
+    params = mlp.init(jax.random.key(0), "lecun")
+    J, _, X, Y = drawn(MLP((4, 3), output="linear"), loss="mse", dtype=np.float32)
+    J = Objective(mlp, "mse")
+    flow = jaxmlp.gradient_flow(J)(params, X, Y)
+    assert np.isfinite([flow.log10_stream, flow.log10_delta, flow.log10_grad_W]).all()
+    assert flow.log10_activation[-1] > 500
+    assert (flow.status == FlowStatus.OK).all()
+
+
+# --- training, names, and what is refused ---------------------------------------------------------
+
+
+def test_gates_learn_and_hand_and_jax_agree_while_they_do():
+    mlp = MLP((3, *[8] * 6, 4), hidden="tanh", residual="rezero", norm="rms", stack_from=2)
+    J, _, X, Y = drawn(mlp, m=20, dtype=np.float32)
+    params = mlp.init(jax.random.key(0), "lecun")
+    trained, history = jaxmlp.fit(J, params, X, Y, optimizer=0.5, epochs=60, gradient="compare")
+    assert history.relative_difference.max() < FLOAT32
+    assert history.loss[-1] < 0.7 * history.loss[0]
+    assert float(jnp.abs(jaxmlp.as_dict(trained)["alpha2"])) > 0
+
+
+def test_the_description_says_where_a_residual_acts():
+    mlp = MLP((6, 6, 6, 4, 4, 3), residual=0.5, norm="rms")
+    assert [spec.residual for spec in mlp.specs] == [None, 0.5, None, 0.5, None]
+    assert [spec.norm is not None for spec in mlp.specs] == [True] * 4 + [False]
+    assert MLP((6, 4, 4, 4, 3), residual="1/sqrt(depth)").specs[1].residual == 3**-0.5
+    assert MLP((6, 4, 4, 3), residual="rezero").num_parameters == 28 + 20 + 15 + 1
+    assert "rms norm, relu, residual 0.5" in repr(mlp)
+    assert pickle.loads(pickle.dumps(mlp)) == mlp
+    params = MLP((3, 4, 4, 2), residual="rezero").init(jax.random.key(0))
+    assert list(jaxmlp.as_dict(params))[2:5] == ["W2", "b2", "alpha2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        ({"norm": "batch"}, ValueError, "couples the samples"),
+        ({"norm": "leyer"}, ValueError, "did you mean 'layer'"),
+        ({"norm": 3}, TypeError, "norm must be None"),
+        ({"norm": "rms", "norm_eps": -1.0}, ValueError, "norm_eps must be finite and at least 0"),
+        ({"norm": "rms", "norm_eps": "0"}, TypeError, "norm_eps must be a number"),
+        ({"residual": 0.0}, ValueError, "residual must be finite and above 0"),
+        ({"residual": "rezro"}, ValueError, "did you mean 'rezero'"),
+        ({"residual": True}, TypeError, "residual must be None, a number"),
+    ],
+)
+def test_what_is_no_remedy_is_refused(options, error, sentence):
+    with pytest.raises(error, match=sentence):
+        MLP((3, 4, 4, 2), **options)
