@@ -219,6 +219,79 @@ def at_output(A, Y, loss, made):
     return A - Y if plain else through_softmax(2 * (A - Y))
 
 
+# --- residual connections and norms ---------------------------------------------------------------
+
+REMEDIED = (
+    "no_skip", "skip_through_gate", "no_gate", "norm_is_constant", "norm_left_out",
+    "norm_without_mean", "norm_without_variance", "no_derivative", "transposed dA",
+    "bias_wrong_axis", "sum_not_mean dZ", "Z_for_A",
+)  # fmt: skip
+
+
+def remedied_student(gates, norm, plant=None, where=0, eps=1e-6):
+    """A candidate in NumPy for a tanh network with cross-entropy: a list of dicts dW, db, dalpha.
+
+    gates: alpha for each hidden layer, None without a skip, "own" for the layer's parameter.
+    """
+
+    def made(what, l):
+        return plant == what and where == l
+
+    def normed(S):
+        if norm is None:
+            return S, np.ones((len(S), 1))
+        C = S - S.mean(axis=1, keepdims=True) if norm == "layer" else S
+        sigma = np.sqrt((C * C).mean(axis=1, keepdims=True) + eps)
+        return C / sigma, sigma
+
+    def norm_back(U, sigma, dU, l):
+        if norm is None or made("norm_left_out", l):
+            return dU
+        means = dU.mean(axis=1, keepdims=True)
+        along = U * (U * dU).mean(axis=1, keepdims=True)
+        centred = (norm == "layer") != made("norm_without_mean", l)
+        if made("norm_is_constant", l):
+            return dU / sigma
+        if made("norm_without_variance", l):
+            return (dU - means) / sigma
+        return (dU - along - means * centred) / sigma
+
+    def candidate(params, X, Y):
+        m, L, A, Ss, Us, sigmas, Zs = len(X), len(params), [X], [None], [None], [None], [None]
+        pairs = zip(gates, params, strict=False)
+        alphas = [None, *(layer.alpha if gate == "own" else gate for gate, layer in pairs)]
+        for l in range(1, L + 1):
+            Zs.append(A[l - 1] @ params[l - 1].W + params[l - 1].b)
+            if l == L:
+                break
+            Ss.append(Zs[l] if alphas[l] is None else Ss[l - 1] + alphas[l] * Zs[l])
+            U, sigma = normed(Ss[l])
+            Us.append(U)
+            sigmas.append(sigma)
+            A.append(np.tanh(U))
+        grads, dZ, handed = [], softmax(Zs[L]) - Y, None
+        for l in range(L, 0, -1):
+            if l < L:
+                dA = dZ @ (params[l].W if made("transposed dA", l + 1) else params[l].W.T)
+                dU = dA if made("no_derivative", l) else dA * (1 - A[l] ** 2)
+                dS = norm_back(Us[l], sigmas[l], dU, l)
+                if handed is not None and not made("no_skip", l):
+                    dS = dS + (dZ if made("skip_through_gate", l) else handed)
+                plain = alphas[l] is None
+                dZ = dS if plain or made("no_gate", l) else alphas[l] * dS
+                handed = None if plain else dS
+            dZ = dZ * m if made("sum_not_mean dZ", l) else dZ
+            left = Zs[l - 1] if made("Z_for_A", l) and l > 1 else A[l - 1]
+            grad = {"dW": left.T @ dZ / m, "db": dZ.mean(axis=0)}
+            grad["db"] = dZ.mean(axis=1) if made("bias_wrong_axis", l) else grad["db"]
+            if l < L and gates[l - 1] == "own":
+                grad["dalpha"] = np.asarray(np.sum(dS * Zs[l]) / m)
+            grads.append(grad)
+        return grads[::-1]
+
+    return candidate
+
+
 # --- networks -------------------------------------------------------------------------------------
 
 SIZES = {2: (3, 5, 5, 4), 3: (3, 6, 6, 4, 3), 6: (4, 5, 5, 5, 6, 6, 6, 3)}

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from jaxmlp.gradcheck.names import counted_from_1
-from jaxmlp.gradcheck.naming import Arrays, by_name, dtype_of, is_layered, split
-from jaxmlp.storage import Layer, is_stacked
+from jaxmlp.gradcheck.naming import Arrays, by_name, dtype_of, is_layered, listed, split
+from jaxmlp.layer import Layer
 
 Shapes = dict[str, tuple[int, ...]]
 Leaves = dict[str, Any]
@@ -51,11 +51,13 @@ def read(result: Any, params: Any) -> Answer:
         note = f"returned {_words(result)}; expected {_expected(params)}"
         return Answer({}, {}, None, (note,))
     notes: list[str] = []
-    arrays = {name: _array(name, leaf, notes) for name, leaf in found.items()}
+    if blank := [name for name, leaf in found.items() if leaf is ...]:
+        notes.append(f"{listed(blank)}: not filled in")
+    arrays = {name: _array(name, leaf, notes) for name, leaf in found.items() if leaf is not ...}
     known = {name: array for name, array in arrays.items() if array is not None}
     gradient, steps = _sorted_out(known, by_name(params), notes, parse is _layered)
     value = steps.pop("J", value) if parse is _layered else value
-    if not gradient:
+    if not gradient and not blank:
         notes.append(f"no gradient was found in it; expected {_expected(params)}")
     in_order = parse is _layered and not isinstance(result, Mapping)
     return Answer(gradient, steps, value, tuple(notes), in_order)
@@ -118,9 +120,8 @@ def _layered(result: Any, params: Any) -> Leaves | None:
         return _by_names(result, params)
     if not isinstance(result, tuple | list) or isinstance(result, Layer):
         return None
-    if _stored_alike(result, params):
-        return dict(by_name(tuple(result)))
-    return _in_order(result, params) or _each_layer(result)
+    stored = _as_stored(result, params)
+    return stored or _in_order(result, params) or _each_layer(result)
 
 
 def _by_names(result: Mapping, params: Any) -> Leaves:
@@ -190,16 +191,15 @@ def _each_layer(result: Iterable) -> Leaves | None:
     }
 
 
-def _stored_alike(result: Any, params: Any) -> bool:
-    """Whether result holds Layers that stack as those of params do."""
-    if not is_layered(result) or len(result) != len(params):
-        return False
-    lengths = [
-        {len(leaf) for leaf in entry if leaf is not None} if is_stacked(own) else {0}
-        for entry, own in zip(result, params, strict=True)
-        if is_stacked(own) == (np.ndim(entry.W) == 3)
-    ]
-    return len(lengths) == len(params) and all(len(ns) == 1 for ns in lengths)
+def _as_stored(result: Any, params: Any) -> Leaves | None:
+    """Layers in the structure of the parameters, stacked in any way."""
+    if not is_layered(result):
+        return None
+    try:
+        found = by_name(tuple(result))
+    except (TypeError, ValueError):  # leaves that are no arrays, or stacks of several lengths
+        return None
+    return dict(found) if found.keys() == by_name(params).keys() else None
 
 
 def _entry(entry: Any) -> Leaves | None:
@@ -221,12 +221,15 @@ def _sorted_out(arrays: Arrays, right: Arrays, notes: list[str], layered: bool):
     if not layered:
         return arrays, {}
     L = max(split(name)[1] for name in right)
-    known_steps = {f"{field}{l}" for field in ("Z", "A", "dZ", "dA") for l in range(L + 1)}
-    known_steps -= {"Z0", "dZ0"}
-    known_steps.add("J")
+    known_steps = {"J", "A0", "dA0"}
+    known_steps |= {
+        f"{d}{field}{l}" for d in ("", "d") for field in "ZSUA" for l in range(1, L + 1)
+    }
     read = {name: name for name in arrays}
     if not all(name.removeprefix("d") in right or name in known_steps for name in arrays):
-        read |= {n: new for n, new in counted_from_1(arrays, L).items() if new not in arrays}
+        new = counted_from_1(arrays, L)
+        clear = len(set(new.values())) == len(new)
+        read |= new if clear else {n: name for n, name in new.items() if name not in arrays}
     gradient, steps = {}, {}
     for written, array in arrays.items():
         name = read[written]

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxmlp import checks
-from jaxmlp.gradcheck.certificate import RIGHT, UNDECIDED, Certificate, Row
+from jaxmlp.gradcheck.certificate import Certificate, Row, Verdict
 from jaxmlp.gradcheck.examination import DOUBTFUL, LOST, ZERO, Examination
 from jaxmlp.gradcheck.explanation import explained
 from jaxmlp.gradcheck.naming import by_name, listed, replaced
@@ -86,14 +86,16 @@ def _looked_around(certificate: Certificate, here: Examination, reference: Calla
     zeros = {row.name for row in certificate.rows if row.why == ZERO}
     seen = None
     for move in (_nearby, _anew):
-        if any(row.verdict == UNDECIDED for row in certificate.rows):
+        if any(row.is_undecided for row in certificate.rows):
             seen = _elsewhere(here, move(here.truth), reference)
             zeros &= seen.zeros
             certificate = _settled(certificate, seen.certificate)
     if seen is None or not zeros:
         return certificate
     rows = tuple(
-        row._replace(verdict=RIGHT, why="") if row.name in zeros and row.why == ZERO else row
+        row._replace(verdict=Verdict.RIGHT, why="")
+        if row.name in zeros and row.why == ZERO
+        else row
         for row in certificate.rows
     )
     note = f"{listed(sorted(zeros))}: exactly zero, here and at other parameters"
@@ -165,8 +167,9 @@ def _settled(certificate: Certificate, there: Certificate | None) -> Certificate
     settled = {
         row.name: row.why
         for row in certificate.rows
-        if row.verdict == UNDECIDED
-        and nearby[row.name].verdict in ((RIGHT, "wrong") if _agrees(row) else ("wrong",))
+        if row.is_undecided
+        and nearby[row.name].verdict
+        in ((Verdict.RIGHT, Verdict.WRONG) if _agrees(row) else (Verdict.WRONG,))
     }
     if not settled:
         return certificate
@@ -176,7 +179,7 @@ def _settled(certificate: Certificate, there: Certificate | None) -> Certificate
         "so compared at other parameters"
         for why in dict.fromkeys(settled.values())
     ]
-    wrong = any(row.verdict not in (RIGHT, UNDECIDED) for row in rows)
+    wrong = any(row.is_wrong for row in rows)
     return dataclasses.replace(
         certificate,
         rows=rows,

@@ -14,8 +14,17 @@ import numpy as np
 from jaxmlp.gradcheck.mistake import Flow, Mistake, Site
 from jaxmlp.gradcheck.mistakes import FORWARDS, TABLE
 from jaxmlp.gradcheck.naming import Arrays, split
-from jaxmlp.gradcheck.tape import ALL, Tape, forward_steps, leaves
-from jaxmlp.gradcheck.wrong_forwards import again, right_layer
+from jaxmlp.gradcheck.tape import (
+    ALL,
+    Back,
+    Record,
+    Tape,
+    backward_steps,
+    below,
+    forward_steps,
+    leaves,
+)
+from jaxmlp.gradcheck.wrong_forwards import again
 
 Matches = Callable[[str, np.ndarray], bool]  # whether the candidate's array of that name is this
 
@@ -92,29 +101,18 @@ class State(NamedTuple):
 
     tape: Tape
     number: int
-    dA: np.ndarray
-    dZ: np.ndarray
-    dA_above: np.ndarray | None = None
-    dZ_above: np.ndarray | None = None
+    back: Back
+    back_above: Back | None = None
     made: tuple[Made, ...] = ()
     off: int = 0
 
     def site(self, case: Case) -> Site:
-        return Site(
-            self.tape,
-            self.number,
-            self.dA,
-            self.dZ,
-            self.dA_above,
-            self.dZ_above,
-            case.given,
-            case.steps,
-        )
+        return Site(self.tape, self.number, self.back, self.back_above, case.given, case.steps)
 
 
 def _searches(tape: Tape, case: Case) -> Iterator[list[State]]:
     """The ways with the right forward pass, then with a mistaken one, nearest first."""
-    right = State(tape, len(tape.records), tape.dA, tape.dZ)
+    right = State(tape, len(tape.records), tape.top)
     first = _first_wrong(right, case)
     forward = _wrong_forward_step(tape, case)
     if first == 0 and not forward:
@@ -122,7 +120,7 @@ def _searches(tape: Tape, case: Case) -> Iterator[list[State]]:
     plain = _search([right], case, first + 1)
     if not forward:
         yield plain
-    has_forward_steps = any(split(name)[0] in ("Z", "A") for name in case.steps)
+    has_forward_steps = any(not name.startswith("d") for name in case.steps)
     if forward or (first == right.number and not has_forward_steps):
         starts = list(_mistaken_starts(tape, case, forward))
         top = [state for state in starts if _is_explained(state, case)]
@@ -165,19 +163,28 @@ def _mistaken_starts(tape: Tape, case: Case, wrong: str) -> Iterator[State]:
 
 
 def _start(tape: Tape, made: tuple[Made, ...]) -> State:
-    return State(tape, len(tape.records), tape.dA, tape.dZ, made=made)
+    return State(tape, len(tape.records), tape.top, made=made)
 
 
 def _as_given(tape: Tape, steps: Arrays) -> Tape:
-    """The tape with every step of the forward pass as it was given."""
+    """The tape with every Z and A as it was given."""
 
-    def passing(number, record, A_prev):
-        Z = steps.get(f"Z{number}")
-        Z, A, slope = right_layer(record, A_prev, Z if np.shape(Z) == record.Z.shape else None)
+    def Z_of(number: int, record: Record, A_prev: np.ndarray):
+        given = steps.get(f"Z{number}")
+        return given if given is not None and given.shape == record.Z.shape else None
+
+    def A_of(number: int, record: Record):
         given = steps.get(f"A{number}")
-        return Z, given if np.shape(given) == A.shape else A, slope
+        fits = given is not None and given.shape == record.A.shape
+        return (given, record.prime) if fits else None
 
-    return again(tape, passing)
+    return again(tape, Z_of, A_of)
+
+
+def _given(case: Case, step: str, right: np.ndarray) -> np.ndarray | None:
+    """The step as it was given, if it was, in its shape."""
+    given = case.steps.get(step)
+    return given if given is not None and given.shape == right.shape else None
 
 
 def _search(states: list[State], case: Case, look_from: int) -> list[State]:
@@ -197,7 +204,7 @@ def _rank(state: State) -> tuple:
 
 
 def _steps_off(state: State, case: Case) -> int:
-    arrays = {f"dA{state.number}": state.dA, f"dZ{state.number}": state.dZ}
+    arrays = backward_steps(state.tape, state.number, state.back) if case.steps else {}
     return state.off + sum(not case.matches(n, x) for n, x in arrays.items() if n in case.steps)
 
 
@@ -209,11 +216,8 @@ def _weight(made: tuple[Made, ...]) -> float:
 def _below(state: State) -> State:
     if state.number == 1:
         return state._replace(number=0)
-    record, below = state.tape.records[state.number - 1], state.tape.records[state.number - 2]
-    dA = state.dZ @ record.layer.W.T
-    return state._replace(
-        number=state.number - 1, dA=dA, dZ=dA * below.slope_Z, dA_above=state.dA, dZ_above=state.dZ
-    )
+    back = below(state.tape, state.number, state.back)
+    return state._replace(number=state.number - 1, back=back, back_above=state.back)
 
 
 # --- one layer ------------------------------------------------------------------------------------
@@ -246,7 +250,7 @@ def _options(state: State, case: Case, look_from: int) -> list[State]:
 
 
 def _leaves(state: State, rows: slice = ALL) -> Arrays:
-    return leaves(state.tape, state.number, state.dA, state.dZ, rows=rows)
+    return leaves(state.tape, state.number, state.back, rows=rows)
 
 
 def _wrong(arrays: Arrays, case: Case) -> list[str]:
@@ -268,9 +272,9 @@ def _with_flows(state: State, case: Case) -> Iterator[State]:
             if not _differs(flow, state):
                 continue
             words = tuple(flow.words.items())
-            new = state._replace(dA=flow.dA, dZ=flow.dZ)
+            new = state._replace(back=flow.back)
             yield new._replace(made=(*state.made, Made(mistake, flow.layer, flow.step, words)))
-            if mistake.is_factor and state.dZ_above is not None:
+            if mistake.is_factor and state.back_above is not None:
                 # a factor of dA[l] = dZ[l+1] @ W[l+1].T is one of dZ[l]
                 made = Made(mistake, flow.layer + 1, f"dA{state.number}", words)
                 yield new._replace(made=(*state.made, made))
@@ -278,9 +282,11 @@ def _with_flows(state: State, case: Case) -> Iterator[State]:
 
 def _differs(flow: Flow, state: State) -> bool:
     """Whether the step's numbers are others than the right ones."""
-    if flow.dZ.shape != state.dZ.shape or not np.isfinite(flow.dZ).all():
+    new, old = flow.back, state.back
+    if new.dZ.shape != old.dZ.shape or not np.isfinite(new.dZ).all():
         return False
-    return np.abs(flow.dZ - state.dZ).max() > 1e-12 * np.abs(state.dZ).max()
+    pairs = ((new.dZ, old.dZ), *(() if old.dS is old.dZ else ((new.dS, old.dS),)))
+    return any(np.abs(x - y).max() > 1e-12 * np.abs(y).max() for x, y in pairs)
 
 
 def _with_leaves(state, arrays: Arrays, wrong: list[str], case: Case, table) -> Iterator[State]:
@@ -306,17 +312,14 @@ def _together(choices: list[list[Made]]) -> list[tuple[Made, ...]]:
 
 def _unexplained(state: State, case: Case) -> Iterator[State]:
     """Go on where no known mistake does: from dZ as it was given, or if another array is right."""
-    l = state.number
-    given, dA = case.steps.get(f"dZ{l}"), case.steps.get(f"dA{l}")
-    if np.shape(given) == state.dZ.shape and not case.matches(f"dZ{l}", state.dZ):
-        made = _unknown(l, f"dZ{l}")
-        if np.shape(dA) == state.dA.shape and not case.matches(f"dA{l}", state.dA):
-            made = _unknown(l + 1, f"dA{l}")
-        state = state._replace(
-            dA=dA if np.shape(dA) == state.dA.shape else state.dA,
-            dZ=given,
-            made=(*state.made, made),
-        )
+    l, back = state.number, state.back
+    given, dA = _given(case, f"dZ{l}", back.dZ), _given(case, f"dA{l}", back.dA)
+    if given is not None and not case.matches(f"dZ{l}", back.dZ):
+        is_dA = dA is not None and not case.matches(f"dA{l}", back.dA)
+        made = _unknown(l + 1, f"dA{l}") if is_dA else _unknown(l, f"dZ{l}")
+        dS = given / state.tape.records[l - 1].alpha
+        back = Back(back.dA if dA is None else dA, given, dS, given)
+        state = state._replace(back=back, made=(*state.made, made))
     arrays = _leaves(state)
     wrong = _wrong(arrays, case)
     found = list(_with_leaves(state, arrays, wrong, case, TABLE))
@@ -337,8 +340,8 @@ def _unknown(layer: int, step: str) -> Made:
 
 def _finding(ways: list[State]) -> Finding:
     """The best ways as alternatives of the first mistake, and what comes after the very best."""
-    least = _weight(ways[0].made)
-    chains = [_diagnoses(way.made) for way in ways if _weight(way.made) == least]
+    least = _rank(ways[0])[:2]
+    chains = [_diagnoses(way.made) for way in ways if _rank(way)[:2] == least]
     chains = [chain for chain in chains if chain]
     firsts = dict.fromkeys(chain[0] for chain in sorted(chains, key=lambda c: len(c[0].steps)))
     further = next((chain[1:] for chain in chains if chain[0] == next(iter(firsts))), ())
@@ -355,6 +358,9 @@ def _diagnoses(made: tuple[Made, ...]) -> list[Diagnosis]:
 
 def _diagnosis(group: list[Made]) -> Diagnosis:
     layers = tuple(sorted({made.layer for made in group}))
-    l, below = (layers[0], layers[0] - 1) if len(layers) == 1 else ("[l]", "[l-1]")
-    mend = group[0].mistake.mend.format(l=l, below=below, **dict(group[0].words))
+    l = layers[0]
+    places = {"l": l, "below": l - 1, "above": l + 1}
+    if len(layers) > 1:
+        places = {"l": "[l]", "below": "[l-1]", "above": "[l+1]"}
+    mend = group[0].mistake.mend.format(**places, **dict(group[0].words))
     return Diagnosis(group[0].mistake.name, layers, mend, tuple(made.step for made in group))

@@ -11,10 +11,9 @@ import numpy as np
 from jaxmlp.gradcheck import answers, wholes
 from jaxmlp.gradcheck.answers import Answer
 from jaxmlp.gradcheck.certificate import (
-    RIGHT,
-    UNDECIDED,
     Certificate,
     Row,
+    Verdict,
     environment,
     order,
 )
@@ -24,6 +23,7 @@ from jaxmlp.gradcheck.precision import SAFETY, Precision
 from jaxmlp.gradcheck.references import FLOAT64
 from jaxmlp.gradcheck.tape import backward
 from jaxmlp.gradcheck.truth import Sight, Truth, sights
+from jaxmlp.storage import layers
 
 ROUTED = 32  # arrays that the second route looks at; of more, so many at equal distances
 NAN = float("nan")
@@ -88,6 +88,8 @@ class Examination:
         return differences is None and wholes.holds_float32(answer.gradient, right, tolerances)
 
     def _asked(self, args: tuple) -> Answer:
+        if self.truth.layered:  # one for each of 1..L, also if `init` stacks them
+            args = (type(args[0])(layers(args[0])), *args[1:])
         copies = jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, args)
         result = self.candidate(*copies)
         answer = answers.read(result, self.truth.args[0])
@@ -129,7 +131,7 @@ class Examination:
         return found
 
     def _row(self, name: str) -> Row:
-        row = Row(name, layer_of(name, self.truth.layered), "missing")
+        row = Row(name, layer_of(name, self.truth.layered), Verdict.MISSING)
         if name not in self.judged:
             return row
         array, precision = self.judged[name]
@@ -138,25 +140,25 @@ class Examination:
         right = self.truth.right.gradient[name]
         row = precision.compared(row, array, right, precision.tolerance(name))
         row = row._replace(second_route=self._second_route(name, array))
-        if row.verdict == RIGHT and not right.any():
-            return row._replace(verdict=UNDECIDED, why=ZERO)
-        if name in self.disagreements and (row.verdict == RIGHT or self._is_seen(name, array)):
-            return row._replace(verdict=UNDECIDED, why=DOUBTFUL)
-        decided = precision.decides(name) if row.verdict == RIGHT else precision.reaches(name)
-        if row.verdict in (RIGHT, "wrong") and not decided:
+        if row.is_right and not right.any():
+            return row.undecided(ZERO)
+        if name in self.disagreements and (row.is_right or self._is_seen(name, array)):
+            return row.undecided(DOUBTFUL)
+        decided = precision.decides(name) if row.is_right else precision.reaches(name)
+        if row.verdict in (Verdict.RIGHT, Verdict.WRONG) and not decided:
             why = LOST if precision.reaches(name) else f"too small here for {precision.dtype}"
-            return row._replace(verdict=UNDECIDED, why=why)
+            return row.undecided(why)
         return row if precision is self.own else self._as_it_came(row)
 
     def _as_it_came(self, row: Row) -> Row:
         """A row that float64 judged: in its own dtype it must not be far off either."""
         right, given = self.truth.right.gradient[row.name], self.answer.gradient[row.name]
         tolerance = self.own.tolerance(row.name)
-        if row.verdict != RIGHT or not np.isfinite(tolerance):  # inf: jax.grad is not finite there
+        if not row.is_right or not np.isfinite(tolerance):  # inf: jax.grad is not finite there
             return row
         same = self.own.compared(row, given, right, tolerance)
         tiny = np.abs(flushed(given)).max(initial=0) <= 1e-20 + 10 * np.abs(right).max(initial=0)
-        return row if same.verdict == RIGHT or tiny else same
+        return row if same.is_right or tiny else same
 
     def _value_row(self) -> Row | None:
         given, precision, truth = self.answer.value, self.own, self.truth
@@ -164,12 +166,17 @@ class Examination:
             return None
         if not np.isfinite(self.own.errors["J"]) and self.exact_answer is not None:
             given, precision = self.exact_answer.value, self.exact
-        row, array = Row("J", None, "wrong shape"), answers.number(given)
+        row, array = Row("J", None, Verdict.WRONG_SHAPE), answers.number(given)
         if array is None:
             return row._replace(dtype=str(precision.dtype))
         size = truth.tape.size if truth.tape else 0.0  # of the loss's terms, which may cancel in it
         right = np.asarray(truth.right.value + size)
         return precision.compared(row, array + size, right, precision.tolerance("J"))
+
+    @property
+    def given_steps(self) -> Arrays:
+        """Those of the candidate's steps that this network has."""
+        return {name: x for name, x in self.answer.steps.items() if name in self.steps}
 
     @functools.cached_property
     def steps(self) -> Arrays:
@@ -178,12 +185,12 @@ class Examination:
 
     def _step_rows(self) -> list[Row]:
         """The steps that the candidate gave, each against each sample's own, or that by m."""
-        if self.truth.tape is None or not self.answer.steps:
+        if self.truth.tape is None or not self.given_steps:
             return []
         exact, share, rows = self.steps, self.share, []
-        for name in sorted(self.answer.steps, key=order):
+        for name in sorted(self.given_steps, key=order):
             scale = share if name.startswith("d") else 1.0
-            row, given = Row(name, split(name)[1], ""), self.answer.steps[name]
+            row, given = Row(name, split(name)[1], Verdict.UNDECIDED), self.given_steps[name]
             tolerance = self.own.step_tolerance(name, exact[name])
             rows.append(self.own.compared(row, given, exact[name] * scale, tolerance, scale))
         return rows
@@ -193,8 +200,8 @@ class Examination:
         """1 where dZ is each sample's own, 1/m where it is that of the mean, by the first step."""
         assert self.truth.tape is not None
         exact, m = self.steps, self.truth.tape.divisor
-        for name in sorted(self.answer.steps, key=order):
-            given = self.answer.steps[name]
+        for name in sorted(self.given_steps, key=order):
+            given = self.given_steps[name]
             if name.startswith("d") and given.shape == exact[name].shape:
                 ratio = numbers(given, exact[name], 1.0).norm_ratio
                 return 1 / m if ratio > 0 and abs(np.log(ratio * m)) < abs(np.log(ratio)) else 1.0
@@ -275,20 +282,20 @@ class Examination:
         """The verdict where autodiff is the rule under test."""
         row = row._replace(dtype=str(precision.dtype))
         if array.shape != self.truth.right.gradient[row.name].shape:
-            return row._replace(verdict="wrong shape")
+            return row._replace(verdict=Verdict.WRONG_SHAPE)
         if not np.isfinite(array).all():
-            return row._replace(verdict="not finite")
+            return row._replace(verdict=Verdict.NOT_FINITE)
         seen, given = self.sights[row.name], flushed(array)
         if not seen:
             why = "the numeric derivative cannot see it here"
-            return row._replace(verdict=UNDECIDED, second_route="cannot see", why=why)
+            return row._replace(verdict=Verdict.UNDECIDED, second_route="cannot see", why=why)
         tolerance = precision.tolerance(row.name)
         allowed = max(tolerance, *(sight.resolution(given) for sight in seen))
         worst = max(sight.difference(given) for sight in seen)
         if not given.any() and not any(sight.seen.derivative for sight in seen):
-            return row._replace(verdict=UNDECIDED, why=ZERO)
+            return row.undecided(ZERO)
         return row._replace(
-            verdict=RIGHT if worst <= allowed else "wrong",
+            verdict=Verdict.RIGHT if worst <= allowed else Verdict.WRONG,
             numbers=Numbers(worst, NAN, NAN, 0, NAN),
             tolerance=allowed,
             second_route=self._second_route(row.name, array),

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxmlp.gradcheck import answers, wholes
-from jaxmlp.gradcheck.certificate import RIGHT, UNDECIDED, Certificate
+from jaxmlp.gradcheck.certificate import Certificate, Verdict
 from jaxmlp.gradcheck.diagnosis import UNKNOWN, Case, Diagnosis, Finding, diagnose
 from jaxmlp.gradcheck.examination import Examination
 from jaxmlp.gradcheck.naming import Arrays, dtype_of, eps_of, listed, split
@@ -39,16 +39,13 @@ def _told(here: Examination, result: Certificate, finding: Finding) -> Certifica
     found = [d for d in finding.diagnoses if d.mistake != UNKNOWN.name]
     further = [d for d in finding.further if d.mistake != UNKNOWN.name]
     result = dataclasses.replace(result, diagnoses=tuple(found), further=tuple(further))
-    missing = [f"d{row.name}" for row in result.rows if row.verdict == "missing"]
+    missing = [f"d{row.name}" for row in result.rows if row.verdict == Verdict.MISSING]
     if missing:
         result = _noted(result, f"the gradient is not complete: {listed(missing)} missing")
     if not found:
-        words = "no known mistake explains this; " + wrong_factor(result)
-        return (
-            _noted(result, words)
-            if here.truth.tape is not None and here.answer.gradient
-            else result
-        )
+        if here.truth.tape is None or not here.answer.gradient:
+            return result
+        return _noted(result, "no known mistake explains this; " + wrong_factor(result))
     others = [step for d in finding.further if d not in further for step in d.steps]
     if others:
         result = _noted(result, f"no known mistake explains {listed(others)}")
@@ -70,7 +67,7 @@ def _remarks(here: Examination, result: Certificate) -> list[str]:
         notes.append(
             "entries at kinks depend on which side's derivative is taken there; either is right"
         )
-    wrong_steps = [row.name for row in result.steps if row.verdict != RIGHT]
+    wrong_steps = [row.name for row in result.steps if not row.is_right]
     if result.passed and wrong_steps:
         notes.append(f"{listed(wrong_steps)}: not as in E3, though the gradient is right")
     if here.truth.trusted and len(here.sights) < len(here.judged):
@@ -87,16 +84,17 @@ def wrong_factor(result: Certificate) -> str:
     """Say which factor of the walk is the first that cannot be right."""
     number = result.first_wrong
     rows = [row for row in result.rows if row.layer == number]
-    broken = [row for row in rows if row.verdict not in (RIGHT, UNDECIDED, "wrong")]
+    broken = [row for row in rows if row.is_wrong and row.verdict != Verdict.WRONG]
     if broken:
-        return f"d{broken[0].name}: {broken[0].verdict}"
+        return f"d{broken[0].name}: {broken[0].verdict} {broken[0].why}".rstrip()
     if result.steps and result.first_wrong_step:
         return f"the first wrong step is {result.first_wrong_step}"
-    wrong = {split(row.name)[0] for row in rows if row.verdict not in (RIGHT, UNDECIDED)}
+    wrong = {split(row.name)[0] for row in rows if row.is_wrong}
     right = {split(row.name)[0] for row in rows} - wrong
-    below = [row for row in result.rows if row.layer is not None and row.layer == number - 1]
+    assert isinstance(number, int)
+    below = [row for row in result.rows if row.layer == number - 1]
     # The slope's gradient is made of dA, so it says nothing of dZ; db does not see dZ's order
-    alone = below and all(row.verdict == RIGHT for row in below)
+    alone = below and all(row.is_right for row in below)
     if alone or "W" in right or not wrong & {"W", "b"}:
         names = " and ".join(f"d{field}{number}" for field in sorted(wrong))
         return f"the first wrong factor is in {names} alone"
@@ -195,7 +193,7 @@ def _times(factor: float, names: tuple[str, ...], where: str) -> Diagnosis:
 def _network(here: Examination, given: Arrays) -> Finding:
     steps = {
         name: array.astype(np.float64) / (here.share if name.startswith("d") else 1.0)
-        for name, array in here.answer.steps.items()
+        for name, array in here.given_steps.items()
     }
     expected = _expected(here, given, steps)
     case = Case(given, steps, functools.partial(_matches, expected, here))

@@ -6,26 +6,45 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmlp.gradcheck.naming import Arrays
-from jaxmlp.gradcheck.tape import Record, Tape
+from jaxmlp.gradcheck.tape import Back, Record, Tape, onto_stream, skipped
 
 Words = dict[str, str]  # what the mend says besides the layer, as {"other": "sigmoid"}
 
 
 class Site(NamedTuple):
-    """Where the walk stands: layer `number`, with dA come from above and the right dZ.
+    """Where the walk stands: layer `number`, with dA come from above and the right dU, dS, dZ.
 
-    dA_above, dZ_above: those of layer `number + 1`, None at the output. given: the candidate's
-    gradient; steps: its steps, each sample's own.
+    back_above: those of layer `number + 1`, None at the output. given: the candidate's gradient;
+    steps: its steps, each sample's own.
     """
 
     tape: Tape
     number: int
-    dA: np.ndarray
-    dZ: np.ndarray
-    dA_above: np.ndarray | None
-    dZ_above: np.ndarray | None
+    back: Back
+    back_above: Back | None
     given: Arrays
     steps: Arrays
+
+    @property
+    def dA(self) -> np.ndarray:
+        return self.back.dA
+
+    @property
+    def dZ(self) -> np.ndarray:
+        return self.back.dZ
+
+    @property
+    def dA_above(self) -> np.ndarray | None:
+        return self.back_above and self.back_above.dA
+
+    @property
+    def dZ_above(self) -> np.ndarray | None:
+        return self.back_above and self.back_above.dZ
+
+    @property
+    def skip(self) -> np.ndarray | None:
+        """dS of the layer above if it has a residual."""
+        return None if self.back_above is None else skipped(self.above, self.back_above)
 
     @property
     def record(self) -> Record:
@@ -48,10 +67,9 @@ class Leaf(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """What a mistake makes of dA and dZ, and the layer whose step it sits in."""
+    """What a mistake makes of the derivatives at a layer, and the layer whose step it sits in."""
 
-    dA: np.ndarray
-    dZ: np.ndarray
+    back: Back
     layer: int
     step: str
     words: Words = {}  # noqa: RUF012
@@ -82,12 +100,14 @@ class Mistake(NamedTuple):
     weight: float = 1.0
 
 
-def at_own_layer(site: Site, dZ: np.ndarray, words: Words | None = None) -> Flow:
-    """The step `dZ = dA * act'(Z)` with another dZ."""
-    return Flow(site.dA, dZ, site.number, f"dZ{site.number}", words or {})
+def at_own_layer(site: Site, dU: np.ndarray, words: Words | None = None) -> Flow:
+    """The step `dU = dA * act'(U)`, of a plain layer dZ, with another dU."""
+    back = onto_stream(site.record, site.dA, dU, site.skip)
+    letter = "dZ" if back.dZ is dU else "dU"
+    return Flow(back, site.number, f"{letter}{site.number}", words or {})
 
 
 def through(site: Site, dA: np.ndarray, words: Words | None = None) -> Flow:
     """The step `dA[l-1] = dZ[l] @ W[l].T` of the layer above with another dA."""
-    dZ = dA * site.record.slope_Z
-    return Flow(dA, dZ, site.number + 1, f"dA{site.number}", words or {})
+    back = onto_stream(site.record, dA, dA * site.record.prime, site.skip)
+    return Flow(back, site.number + 1, f"dA{site.number}", words or {})

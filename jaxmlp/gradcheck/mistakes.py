@@ -8,6 +8,7 @@ from jaxmlp.gradcheck import wrong_arrays, wrong_forwards, wrong_walks
 from jaxmlp.gradcheck.mistake import Mistake
 from jaxmlp.gradcheck.wrong_factors import any_factor_flow, any_factor_leaf, known_factor
 
+SPECIAL = 1.01  # of a mistake that is a simpler one too now and then: that one is named alone
 FITTED = 1.25  # of a mistake with a number that was fitted: one without is believed before it
 
 FACTORS = (
@@ -188,6 +189,7 @@ WALKS = (
         "the derivative is that of {other}, but the layer's activation is {own}: "
         "dZ{l} = dA{l} * act'(Z{l})",
         flow=wrong_walks.other_derivative,
+        weight=SPECIAL,
     ),
     Mistake(
         "stale_Z",
@@ -222,6 +224,46 @@ WALKS = (
         "wrong_residual",
         "dZ{l} needs the output A{l} and the target Y; here it is made of {what}",
         flow=wrong_walks.wrong_residual,
+    ),
+    Mistake(
+        "no_skip",
+        "the skip is missing on the way back: S{above} = S{l} + alpha Z{above}, so dS{l} is the "
+        "norm's or the activation's share plus dS{above}",
+        flow=wrong_walks.no_skip,
+    ),
+    Mistake(
+        "skip_through_gate",
+        "the skip hands down dS{above} as it is, not alpha dS{above}",
+        flow=wrong_walks.skip_through_gate,
+    ),
+    Mistake(
+        "no_gate",
+        "Z{l} enters the stream alpha times, and once: dZ{l} = alpha dS{l}",
+        flow=wrong_walks.no_gate,
+    ),
+    Mistake(
+        "norm_is_constant",
+        "the norm is treated as a constant: its r depends on S{l} too, so "
+        "dS{l} = r (dU{l} - U{l} mean(U{l} dU{l}) - mean dU{l}), the last term for a layer norm",
+        flow=wrong_walks.norm_is_constant,
+    ),
+    Mistake(
+        "norm_left_out",
+        "the norm's derivative is missing: "
+        "dS{l} = r (dU{l} - U{l} mean(U{l} dU{l}) - mean dU{l}), the last term for a layer norm",
+        flow=wrong_walks.norm_left_out,
+    ),
+    Mistake(
+        "norm_without_mean",
+        "the mean term belongs to a layer norm, which takes the mean off, and not to an RMS norm: "
+        "dS{l} = r (dU{l} - U{l} mean(U{l} dU{l}) - mean dU{l}), the last term for a layer norm",
+        flow=wrong_walks.norm_without_mean,
+    ),
+    Mistake(
+        "norm_without_variance",
+        "the term of the variance is missing: "
+        "dS{l} = r (dU{l} - U{l} mean(U{l} dU{l}) - mean dU{l}), the last term for a layer norm",
+        flow=wrong_walks.norm_without_variance,
     ),
     Mistake(
         "diagonal_jacobian",

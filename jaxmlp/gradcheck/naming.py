@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmlp.storage import Layer, as_dict, count, is_stacked
+from jaxmlp.layer import Layer
+from jaxmlp.storage import as_dict, count, is_stacked
 
 Arrays = dict[str, np.ndarray]
 

@@ -6,11 +6,12 @@ import functools
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck.certificate import RIGHT, Row
+from jaxmlp.gradcheck.certificate import Row, Verdict
 from jaxmlp.gradcheck.naming import Arrays, eps_of
 from jaxmlp.gradcheck.numbers import error, flushed, numbers, size
 from jaxmlp.gradcheck.references import FLOAT64
-from jaxmlp.gradcheck.tape import Tape, backward, conventions, spread
+from jaxmlp.gradcheck.rounding import conventions, spread
+from jaxmlp.gradcheck.tape import Tape, backward
 from jaxmlp.gradcheck.truth import Truth
 
 SAFETY = 16.0
@@ -83,7 +84,7 @@ class Precision:
         if truth.tape is None or truth.rounding is None:
             return []
         with jax.enable_x64(True):
-            return conventions(truth.J, truth.tape, truth.rounding.Z, self.eps)
+            return conventions(truth.J, truth.tape, truth.rounding.U, self.eps)
 
     @functools.cached_property
     def variants(self) -> list[Arrays]:
@@ -94,10 +95,12 @@ class Precision:
         """Return the row with numbers and verdict; at kinks every side's derivative is right."""
         row = row._replace(dtype=str(self.dtype))
         if given.shape != right.shape:
-            return row._replace(verdict=f"wrong shape {given.shape}, not {right.shape}")
+            return row._replace(
+                verdict=Verdict.WRONG_SHAPE, why=f"{given.shape}, not {right.shape}"
+            )
         row = row._replace(tolerance=tolerance, numbers=numbers(given, right, self.eps))
         if not np.isfinite(given.astype(np.float64)).all():
-            return row._replace(verdict="not finite")
+            return row._replace(verdict=Verdict.NOT_FINITE)
         slack = tolerance * np.abs(right).max(initial=0)
         off = self._spread.get(row.name, 0.0) * scale
         at_kinks = np.broadcast_to(off > slack, right.shape)
@@ -105,11 +108,11 @@ class Precision:
         for reference in (right, *self._also(row.name, scale)):
             if error(given, reference) <= tolerance:
                 found = numbers(given, reference, self.eps)
-                return row._replace(verdict=RIGHT, numbers=found)
+                return row._replace(verdict=Verdict.RIGHT, numbers=found)
         if not (at_kinks.any() and (np.abs(flushed(given) - right) <= off + slack).all()):
-            return row._replace(verdict="wrong")
+            return row._replace(verdict=Verdict.WRONG)
         apart = np.where(at_kinks, right, flushed(given))
-        return row._replace(verdict=RIGHT, numbers=numbers(apart, right, self.eps))
+        return row._replace(verdict=Verdict.RIGHT, numbers=numbers(apart, right, self.eps))
 
     @functools.cached_property
     def _spread(self) -> Arrays:

@@ -14,7 +14,8 @@ from jaxmlp.gradcheck import numeric, references
 from jaxmlp.gradcheck.naming import cast, dtype_of, eps_of, is_layered, listed, split
 from jaxmlp.gradcheck.numbers import size
 from jaxmlp.gradcheck.references import FLOAT64, Reference
-from jaxmlp.gradcheck.tape import Rounding, Tape, forward, rounding
+from jaxmlp.gradcheck.rounding import Rounding, rounding
+from jaxmlp.gradcheck.tape import Tape, forward
 from jaxmlp.objective import Objective
 from jaxmlp.storage import count, layers
 
@@ -63,7 +64,7 @@ class Truth:
         zero = {name for name, array in self.right.gradient.items() if not array.any()}
         if self.tape is None:
             return zero
-        flat = [r.slope_Z is not None and not r.slope_Z.any() for r in self.tape.records]
+        flat = [r.prime is not None and not r.prime.any() for r in self.tape.records]
         return {name for name in zero if any(flat[split(name)[1] - 1 :])}
 
     def floor(self, dtype) -> float:

@@ -156,8 +156,8 @@ def bias_of_dW(site: Site, name: str, right: np.ndarray):
 def slope_of(site: Site, name: str, right: np.ndarray):
     if _is(name, "slope"):
         for what, dA, Z in (
-            ("dZ in the place of dA", site.dZ, np.minimum(site.record.Z, 0)),
-            ("Z, also where it is positive", site.dA, site.record.Z),
+            ("dZ in the place of dA", site.dZ, np.minimum(site.record.U, 0)),
+            ("Z, also where it is positive", site.dA, site.record.U),
             ("A in the place of Z", site.dA, np.minimum(site.record.A, 0)),
         ):
             yield Leaf(np.asarray(np.sum(dA * Z) / site.tape.divisor), {"what": what})

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxmlp.gradcheck.mistake import Flow, Leaf, Mistake, Site
 from jaxmlp.gradcheck.numbers import size
-from jaxmlp.gradcheck.tape import leaves
+from jaxmlp.gradcheck.tape import Back, leaves
 
 
 def known_factor(name: str, mend: str, of: Callable[[int, int], tuple[float, ...]]) -> Mistake:
@@ -28,8 +28,8 @@ def known_factor(name: str, mend: str, of: Callable[[int, int], tuple[float, ...
 
 
 def _times(site: Site, factor: float, words: dict[str, str] | None = None) -> Flow:
-    step = f"dZ{site.number}"
-    return Flow(site.dA * factor, site.dZ * factor, site.number, step, words or {})
+    back = Back(*(x * factor for x in site.back))
+    return Flow(back, site.number, f"dZ{site.number}", words or {})
 
 
 def any_factor_leaf(site: Site, name: str, right: np.ndarray) -> Iterator[Leaf]:
@@ -40,14 +40,14 @@ def any_factor_leaf(site: Site, name: str, right: np.ndarray) -> Iterator[Leaf]:
 
 
 def any_factor_flow(site: Site) -> Iterator[Flow]:
-    right = leaves(site.tape, site.number, site.dA, site.dZ)
+    right = leaves(site.tape, site.number, site.back)
     largest = max(right, key=lambda name: right[name].size)
-    for factor in _fitted(site.given[largest], right[largest]):
+    for factor in _fitted(site.given.get(largest), right[largest]):
         yield _times(site, factor, _words(site, factor))
 
 
-def _fitted(given: np.ndarray, right: np.ndarray) -> Iterator[float]:
-    if given.shape != right.shape or not (right.any() and given.any()):
+def _fitted(given: np.ndarray | None, right: np.ndarray) -> Iterator[float]:
+    if given is None or given.shape != right.shape or not (right.any() and given.any()):
         return
     c, r = given.astype(np.float64) / size(given), right / size(right)
     factor = float(np.vdot(r, c) / np.vdot(r, r)) * (size(given) / size(right))

@@ -1,7 +1,7 @@
 """Mistakes in the forward pass: another Z or A, carried on as a right backward pass would be."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,47 +10,58 @@ import numpy as np
 
 from jaxmlp import losses
 from jaxmlp.gradcheck.mistake import Forward
-from jaxmlp.gradcheck.tape import Record, Tape, backward, chain, elementwise, flat_calls, softmax
+from jaxmlp.gradcheck.tape import (
+    Record,
+    Tape,
+    backward,
+    elementwise,
+    flat_calls,
+    passed,
+    softmax,
+    through_activation,
+)
 from jaxmlp.gradcheck.wrong_arrays import orders
 from jaxmlp.gradcheck.wrong_walks import OTHERS, RATES
+from jaxmlp.layer import Layer
 
 FEW = 8  # layers: of more, a mistake of the forward pass is looked for in all of them at once
 
-Passing = Callable[
-    [int, Record, np.ndarray], tuple | None
-]  # layer, its record, A_prev -> Z, A, act'
+# Of a layer: another Z, from its number, record and A_prev; another (A, act'), from its new record
+Z_of = Callable[[int, Record, np.ndarray], np.ndarray | None]
+A_of = Callable[[int, Record], tuple | None]
 
 
-def again(tape: Tape, passing: Passing, X: Any = None, Y: Any = None) -> Tape:
-    """The tape with some layers passed otherwise; the others as they are."""
-    records, A = [], tape.records[0].A_prev if X is None else X
-    for number, record in enumerate(tape.records, start=1):
-        new = passing(number, record, A)
-        Z, A_new, slope = new if new is not None else right_layer(record, A)
-        records.append(record._replace(A_prev=A, Z=Z, A=A_new, slope_Z=slope))
-        A = A_new
-    tape = tape._replace(records=records, Y=tape.Y if Y is None else Y)
-    return started(tape)
+def none(*_: Any) -> None:
+    """Leave every layer as it is."""
 
 
-def right_layer(record: Record, A_prev: np.ndarray, Z: Any = None) -> tuple:
-    """Z, A, act'(Z) of a layer."""
-    if Z is None:
-        Z = A_prev @ record.layer.W + (0.0 if record.layer.b is None else record.layer.b)
-    A, slope, _ = elementwise(record.act, record.layer, Z)
-    return Z, A, slope
+def again(
+    tape: Tape,
+    Z_of: Z_of = none,
+    A_of: A_of = none,
+    X: Any = None,
+    layers: Sequence[Layer] | None = None,
+) -> Tape:
+    """The tape with some layers passed otherwise; those before them are kept."""
+    records, A, S = [], tape.records[0].A_prev if X is None else X, None
+    for number, old in enumerate(tape.records, start=1):
+        Z = Z_of(number, old, A)
+        same = Z is None and A is old.A_prev and layers is None
+        layer = old.layer if layers is None else layers[number - 1]
+        record = old if same else passed(old.spec, layer, A, S, Z)
+        if (new := A_of(number, record)) is not None:
+            record = record._replace(A=new[0], prime=new[1])
+        records.append(record)
+        A, S = record.A, record.S
+    return started(tape._replace(records=records))
 
 
 def started(tape: Tape) -> Tape:
     """The tape with dA and dZ of the output by the formulas: A - Y where they collapse."""
     last, J = tape.records[-1], tape.J
     dA = np.asarray(J.loss.dA(jnp.asarray(last.A), jnp.asarray(tape.Y)))
-    dZ = last.A - tape.Y if losses.collapses(J.loss, J.mlp.output) else chain(last, dA)
-    return tape._replace(dA=dA, dZ=dZ)
-
-
-def right(number: int, record: Record, A_prev: np.ndarray) -> None:
-    """Every layer as it is."""
+    collapses = losses.collapses(J.loss, J.mlp.output)
+    return tape._replace(dA=dA, dZ=last.A - tape.Y if collapses else through_activation(last, dA))
 
 
 def _places(layers: range) -> Iterator[tuple[int, ...]]:
@@ -68,12 +79,10 @@ def bias_left_out(tape: Tape):
     has_bias = any(r.layer.b is not None and r.layer.b.any() for r in tape.records)
     for places in _places(range(1, len(tape.records) + 1)) if has_bias else ():
 
-        def passing(number, record, A_prev, places=places):
-            return (
-                right_layer(record, A_prev, A_prev @ record.layer.W) if number in places else None
-            )
+        def Z_of(number, record, A_prev, places=places):
+            return A_prev @ record.layer.W if number in places else None
 
-        yield Forward(again(tape, passing), places, "Z")
+        yield Forward(again(tape, Z_of), places, "Z")
 
 
 def other_W(tape: Tape):
@@ -90,11 +99,11 @@ def other_W(tape: Tape):
             others[f"W{number}.T"] = tape.records[number - 1].layer.W.T
         for name, W in others.items():
 
-            def passing(l, record, A_prev, number=number, W=W):
+            def Z_of(l, record, A_prev, number=number, W=W):
                 b = 0.0 if record.layer.b is None else record.layer.b
-                return right_layer(record, A_prev, A_prev @ W + b) if l == number else None
+                return A_prev @ W + b if l == number else None
 
-            yield Forward(again(tape, passing), (number,), "Z", {"other": name})
+            yield Forward(again(tape, Z_of), (number,), "Z", {"other": name})
 
 
 # --- A = act(Z) -----------------------------------------------------------------------------------
@@ -113,18 +122,19 @@ def _all_outputs(Z):
 def other_activation(tape: Tape):
     """Another activation; its derivative may be right for it, or be the right one of the layer."""
     for places in _places(range(1, len(tape.records))):
-        for which, own_slope in itertools.product(range(len(OTHERS)), (False, True)):
+        first = flat_calls(_all_outputs, tape.records[places[0] - 1].U)
+        for which, own_prime in itertools.product(range(len(OTHERS)), (False, True)):
 
-            def passing(number, record, A_prev, places=places, which=which, own_slope=own_slope):
+            def A_of(number, record, places=places, first=first, which=which, own_prime=own_prime):
                 if number not in places:
                     return None
-                Z, _, slope = right_layer(record, A_prev)
-                A, other = flat_calls(_all_outputs, Z)[which]
-                return Z, A, slope if own_slope else other
+                found = first if number == places[0] else flat_calls(_all_outputs, record.U)
+                A, prime = found[which]
+                return A, record.prime if own_prime else prime
 
-            if all(tape.records[number - 1].act != OTHERS[which] for number in places):
+            if all(tape.records[number - 1].spec.activation != OTHERS[which] for number in places):
                 words = {"other": OTHERS[which].name}
-                yield Forward(again(tape, passing), places, "A", words)
+                yield Forward(again(tape, A_of=A_of), places, "A", words)
 
 
 def other_output(tape: Tape):
@@ -144,16 +154,19 @@ def other_output(tape: Tape):
     }
     for name, output in outputs.items():
 
-        def passing(number, record, A_prev, output=output):
-            Z, _, slope = right_layer(record, A_prev)
-            return (Z, output(Z), slope) if number == last else None
+        def A_of(number, record, output=output):
+            return (output(record.Z), record.prime) if number == last else None
 
-        yield Forward(again(tape, passing), (last,), "A", {"other": name})
+        yield Forward(again(tape, A_of=A_of), (last,), "A", {"other": name})
 
 
 def _hidden(tape: Tape, Z):
     first = tape.records[0]
-    return elementwise(first.act, first.layer, Z)[0] if len(tape.records) > 1 else np.maximum(Z, 0)
+    return (
+        elementwise(first.spec.activation, first.layer, Z)[0]
+        if len(tape.records) > 1
+        else np.maximum(Z, 0)
+    )
 
 
 # --- X, Y, and the parameters ---------------------------------------------------------------------
@@ -162,7 +175,7 @@ def _hidden(tape: Tape, Z):
 def rows_of_X(tape: Tape):
     X = tape.records[0].A_prev
     for order, rows in orders(len(X)):
-        yield Forward(again(tape, right, X=X[rows]), (1,), "Z", {"order": order})
+        yield Forward(again(tape, X=X[rows]), (1,), "Z", {"order": order})
 
 
 def scaled_X(tape: Tape):
@@ -173,7 +186,7 @@ def scaled_X(tape: Tape):
         ("divided by its largest entry", X / (np.abs(X).max() or 1.0)),
         ("centred", X - mean),
     ):
-        yield Forward(again(tape, right, X=new), (1,), "Z", {"what": what})
+        yield Forward(again(tape, X=new), (1,), "Z", {"what": what})
 
 
 def other_Y(tape: Tape):
@@ -189,22 +202,18 @@ def after_a_step(tape: Tape):
     """The whole gradient at parameters that a step of gradient descent has moved, there or back."""
     gradient = backward(tape)
 
-    def moved(record: Record, number: int, rate: float) -> Record:
-        layer = record.layer._replace(
-            **{
-                field: leaf - rate * gradient[f"{field}{number}"]
-                for field, leaf in record.layer._asdict().items()
-                if f"{field}{number}" in gradient
-            }
-        )
-        return record._replace(layer=layer)
+    def moved(layer: Layer, number: int, rate: float) -> Layer:
+        fields = {name: leaf for name, leaf in layer._asdict().items() if leaf is not None}
+        new = {name: leaf - rate * gradient[f"{name}{number}"] for name, leaf in fields.items()}
+        return layer._replace(**new)
 
-    for rate in RATES if len(tape.records) <= FEW else ():
+    layers = [record.layer for record in tape.records]
+    for rate in RATES if len(layers) <= FEW else ():
         for sign in (1, -1):
-            records = [moved(r, l, sign * rate) for l, r in enumerate(tape.records, start=1)]
-            there = again(tape._replace(records=records), right)
+            new = [moved(layer, l, sign * rate) for l, layer in enumerate(layers, start=1)]
+            there = again(tape, layers=new)
             yield Forward(there, (1,), "Z", {"rate": f"{rate:g}"})
             if sign == 1:  # with the right weights on the way back
-                pairs = zip(there.records, tape.records, strict=True)
-                own = [new._replace(layer=old.layer) for new, old in pairs]
+                pairs = zip(there.records, layers, strict=True)
+                own = [record._replace(layer=layer) for record, layer in pairs]
                 yield Forward(there._replace(records=own), (1,), "Z", {"rate": f"{rate:g}"})
