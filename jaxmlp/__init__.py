@@ -51,7 +51,7 @@ from jaxmlp.per_sample import (
 )
 from jaxmlp.storage import as_dict, from_dict, layers, stack, weight_mask
 from jaxmlp.sweep import SweepTable, depth_sweep
-from jaxmlp.train import History, Metrics, fit, fit_many, train_step
+from jaxmlp.train import History, Metrics, Panel, fit, fit_many, panel, train_step
 
 __version__ = "0.1.0"
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "Metrics",
     "NoiseScale",
     "Objective",
+    "Panel",
     "SweepTable",
     "activations",
     "as_dict",
@@ -87,6 +88,7 @@ __all__ = [
     "losses",
     "meanfield",
     "noise_scale",
+    "panel",
     "per_sample",
     "per_sample_grads",
     "per_sample_norms",

@@ -6,7 +6,6 @@ of this layer's weights. What is exactly zero says why.
 """
 
 import dataclasses
-import enum
 import functools
 import math
 from collections.abc import Callable
@@ -15,13 +14,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int8
+from jaxtyping import Array, Float
 
 from jaxmlp import activations, targets, walk
 from jaxmlp import layer as arithmetic
 from jaxmlp.activations import Activation
 from jaxmlp.activations.choice import of_act
 from jaxmlp.backprop import check_hand, handed_down, output_derivatives
+from jaxmlp.flow_report import FlowStatus, GradientFlow
 from jaxmlp.layer import Layer, Params, Saved, Spec
 from jaxmlp.numerics import exponent, plain_norms, split_norm, split_norms
 from jaxmlp.objective import Objective, check, divisor
@@ -39,55 +39,8 @@ from jaxmlp.scaled import (
 from jaxmlp.storage import canonical
 from jaxmlp.walk import Rule
 
-
-class FlowStatus(enum.IntEnum):
-    """Say whether a layer's numbers are magnitudes, or why they are not."""
-
-    OK = 0
-    GATES_CLOSED = 1
-    """act' is 0 for every unit and sample of this layer or one above: dZ is exactly zero; or of the
-    layer below, whose output is: dW is"""
-    LOSS_GRADIENT_ZERO = 2
-    """the loss's own derivative is exactly zero for every sample"""
-    FORWARD_BELOW_RANGE = 3
-    """the layer's input A[l-1], or its own output, is zero throughout in this precision"""
-    NOT_FINITE = 4
-    """NaN or infinity on the way forward or back"""
-    FORWARD_ABOVE_RANGE = 5
-    """a layer's samples do not fit one exponent: every layer says so, and all magnitudes are NaN"""
-    RESIDUAL_GATE_ZERO = 6
-    """alpha is 0: dZ is exactly zero, and the stream's derivative dS is not"""
-    WEIGHTS_ZERO = 7
-    """the weights of a layer above are all 0: dZ is exactly zero"""
-
-
 UNDECIDED = -1
 """What a quick rule says of a layer, in the place of a FlowStatus, whose numbers may be wrong."""
-
-
-class GradientFlow(NamedTuple):
-    """Report magnitudes as log10, arrays of length L, layer 1 first; -inf for an exact zero.
-
-    log10_delta: rms over the samples of the norm of each sample's own `dZ[l]`.
-    log10_grad_W, log10_grad_b: Frobenius norm of the gradient of the mean loss; NaN without bias.
-    log10_activation: rms over the samples of the norm of `A[l]`.
-    correlation: mean cosine between `S[l]` (Z[l] in a plain network) of the pairs of samples; NaN
-    for fewer than two samples that are not zero. These three are NaN without statistics.
-    saturated: share of (sample, unit) with |act'| at most 1% of its largest; NaN for softmax.
-    dead: share of units with act' = 0 on all samples; NaN for softmax.
-    status: a `FlowStatus` for each layer.
-    log10_stream: as log10_delta, of `dS[l]`; the same where the layer has no residual.
-    """
-
-    log10_delta: Float[Array, " L"]
-    log10_grad_W: Float[Array, " L"]
-    log10_grad_b: Float[Array, " L"]
-    log10_activation: Float[Array, " L"]
-    correlation: Float[Array, " L"]
-    saturated: Float[Array, " L"]
-    dead: Float[Array, " L"]
-    status: Int8[Array, " L"]
-    log10_stream: Float[Array, " L"]
 
 
 class ForwardReading(NamedTuple):
@@ -284,6 +237,7 @@ def _forward(spec: Spec, sized: Sized, carry, *, statistics: bool, quick: bool):
         (norm,), (size,), cause = split_norms(A, if_extreme=look)  # pyright: ignore
         cause = jnp.where(norm == 0, jnp.asarray(cause), FlowStatus.OK)
         kept = Kept(A_prev, near if arithmetic.needs_U(spec) else None, r, r_k, None)
+    A_k = jnp.where(norm == 0, VERY_SMALL, A_k)  # zeros have no size: they align with any bias
     numbers = jnp.full(3, jnp.nan, norm.dtype)
     if statistics:
         numbers = _statistics(S.mantissa, D, steep)
@@ -385,13 +339,17 @@ def _cause_of_zero(U, D, before) -> Array:
 
 def _statistics(S: Array, D: Any, largest: Any) -> Array:
     """Return the correlation of the stream, the saturated and the dead share, from act'."""
-    correlation = _mean_cosine(S)
     if D is None:
-        return jnp.stack([correlation, jnp.nan, jnp.nan])
+        return jnp.stack([_mean_cosine(S), jnp.nan, jnp.nan])
+    return jnp.stack([_mean_cosine(S), *closed_shares(D, largest)])
+
+
+def closed_shares(D: Float[Array, "m d"], largest: Any) -> tuple[Array, Array]:
+    """Return `(saturated, dead)` as `GradientFlow` has them, from a layer's act' and its largest."""
     steepness = jnp.abs(D)
-    saturated = jnp.mean(steepness <= 0.01 * largest, dtype=S.dtype)
-    dead = jnp.mean(jnp.all(steepness == 0, axis=0), dtype=S.dtype)
-    return jnp.stack([correlation, saturated, dead])
+    saturated = jnp.mean(steepness <= 0.01 * largest, dtype=D.dtype)
+    total = jnp.ones(len(D), D.dtype) @ steepness  # a product, which is faster than a sum
+    return saturated, jnp.mean(total == 0, dtype=D.dtype)
 
 
 def _mean_cosine(Z: Float[Array, "m d"]) -> Float[Array, ""]:

@@ -22,8 +22,8 @@ def main(config: Config) -> None:
             common.table("Per-sample quantities: time / plain gradient of the same library", rows)
             results.figure(figures.per_sample(rows), "_per_sample")
         ratios = {
-            "compile": gradient.compile_ratio, "fit": fit.fit_ratio, "flow": flow.flow_ratio,
-            "sweep": sweep.sweep_ratio,
+            "compile": gradient.compile_ratio, "fit": fit.fit_ratio, "many": fit.many_ratio,
+            "flow": flow.flow_ratio, "sweep": sweep.sweep_ratio,
         }  # fmt: skip
         for part in [part for part in ratios if part in config.parts]:
             summary |= ratios[part](config)
