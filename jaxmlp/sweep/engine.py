@@ -95,24 +95,24 @@ def measure(
     """
     with precision_of(X):
         X, Y = jnp.asarray(X), jnp.asarray(Y)
-        draw, plan, numbers = _described(job, X, outputs, functions)
+        draw, plan, numbers = described(job, X, outputs, functions)
         key = jax.random.key(job.network.seed)
         drawn = _drawn(draw, job.network.seed)
         # One way forward, and one back for each depth
-        hidden = _program(_forward)(plan, drawn, numbers, X, max(job.depths))
+        hidden = compiled(forward)(plan, drawn, numbers, X, max(job.depths))
         found = []
         for depth in job.depths:
-            out = _program(_draw_output)(draw, key, depth)
-            found.append(_program(_backward)(plan, drawn, out, numbers, hidden, Y, depth))
+            out = compiled(draw_output)(draw, key, depth)
+            found.append(compiled(backward)(plan, drawn, out, numbers, hidden, Y, depth))
         flows = jax.device_get(found)
         # Those that leave the range of squares once more, with care
         for i, depth in enumerate(job.depths):
             if np.any(flows[i].status[: depth + 1] == flow.UNDECIDED):
                 careful = plan._replace(quick=False)
-                hidden = _program(_forward)(careful, drawn, numbers, X, depth)
-                out = _program(_draw_output)(draw, key, depth)
+                hidden = compiled(forward)(careful, drawn, numbers, X, depth)
+                out = compiled(draw_output)(draw, key, depth)
                 flows[i] = jax.device_get(
-                    _program(_backward)(careful, drawn, out, numbers, hidden, Y, depth)
+                    compiled(backward)(careful, drawn, out, numbers, hidden, Y, depth)
                 )
         return dict(zip(job.networks, map(columns, flows, job.depths), strict=True))
 
@@ -133,7 +133,7 @@ def precision_of(X: Any):
     return contextlib.nullcontext() if same else jax.enable_x64(wanted)
 
 
-def _described(job: Job, X: Any, outputs: int, functions: Any) -> tuple[Draw, Plan, Numbers]:
+def described(job: Job, X: Any, outputs: int, functions: Any) -> tuple[Draw, Plan, Numbers]:
     network, dtype = job.network, X.dtype
     act, init = activations.get(network.activation), initializers.get(network.init)
     functions = tuple(functions or (act,))
@@ -156,7 +156,7 @@ def _described(job: Job, X: Any, outputs: int, functions: Any) -> tuple[Draw, Pl
 # --- the programs ---------------------------------------------------------------------------------
 
 
-def _draw(draw: Draw, key) -> Drawn:
+def draw_layers(draw: Draw, key) -> Drawn:
     """Draw the hidden layers, one more than the deepest network has, each from its own number."""
     width = draw.width
     first = _draw_layer(draw, key, 1, (draw.d_0, width))
@@ -166,7 +166,7 @@ def _draw(draw: Draw, key) -> Drawn:
     return Drawn(first, stack, largest)
 
 
-def _draw_output(draw: Draw, key, depth) -> Layer:
+def draw_output(draw: Draw, key, depth) -> Layer:
     return _draw_layer(draw, key, depth + 1, (draw.width, draw.outputs))
 
 
@@ -179,7 +179,7 @@ def _draw_layer(draw: Draw, key, number, shape: tuple[int, int]) -> Layer:
     return Layer(draw.unit(key, shape, dtype), b)
 
 
-def _forward(plan: Plan, drawn: Drawn, numbers: Numbers, X, count) -> Hidden:
+def forward(plan: Plan, drawn: Drawn, numbers: Numbers, X, count) -> Hidden:
     """Pass layer 1 and `count` layers of the stack, so that what is kept holds A[count]."""
     rule = flow.rule(len(X), statistics=True, quick=plan.quick)
     first, stack, specs = _layers(plan, drawn, numbers)
@@ -189,7 +189,7 @@ def _forward(plan: Plan, drawn: Drawn, numbers: Numbers, X, count) -> Hidden:
     return Hidden(kept, saved, readings)
 
 
-def _backward(plan: Plan, drawn: Drawn, out: Layer, numbers: Numbers, hidden: Hidden, Y, depth):
+def backward(plan: Plan, drawn: Drawn, out: Layer, numbers: Numbers, hidden: Hidden, Y, depth):
     """Return the flow of the network of that depth, followed by whatever the buffers hold.
 
     The depth is a number like any other here: a loop with a traced bound, walked backwards by hand.
@@ -249,7 +249,7 @@ _CPU = {
 
 
 @functools.cache
-def _program(function: Callable) -> Any:
+def compiled(function: Callable) -> Any:
     return jax.jit(function, static_argnums=0, compiler_options=_options())
 
 
@@ -271,20 +271,20 @@ def compile_together(jobs: Iterable[Job], X: Any, Y: Any, outputs: int, function
         X, Y = jnp.asarray(X), jnp.asarray(Y)
         key = jax.eval_shape(lambda: jax.random.key(0))
         tasks: dict[tuple, tuple] = {}
-        for job in {(*_described(job, X, outputs, functions)[:2],): job for job in jobs}.values():
-            draw, plan, numbers = _described(job, X, outputs, functions)
-            drawn = jax.eval_shape(functools.partial(_draw, draw), key)
-            out = jax.eval_shape(functools.partial(_draw_output, draw), key, 1)
-            hidden = jax.eval_shape(functools.partial(_forward, plan), drawn, numbers, X, 1)
-            own = draw._replace(unit=_draw, biases=False)  # they do not see how it is drawn
-            tasks[_backward, plan, own] = plan, drawn, out, numbers, hidden, Y, 1
-            tasks[_forward, plan, own] = plan, drawn, numbers, X, 1
-            tasks[_draw, None, draw] = draw, key
-            tasks[_draw_output, None, draw] = draw, key, 1
+        for job in {(*described(job, X, outputs, functions)[:2],): job for job in jobs}.values():
+            draw, plan, numbers = described(job, X, outputs, functions)
+            drawn = jax.eval_shape(functools.partial(draw_layers, draw), key)
+            out = jax.eval_shape(functools.partial(draw_output, draw), key, 1)
+            hidden = jax.eval_shape(functools.partial(forward, plan), drawn, numbers, X, 1)
+            own = draw._replace(unit=draw_layers, biases=False)  # they do not see how it is drawn
+            tasks[backward, plan, own] = plan, drawn, out, numbers, hidden, Y, 1
+            tasks[forward, plan, own] = plan, drawn, numbers, X, 1
+            tasks[draw_layers, None, draw] = draw, key
+            tasks[draw_output, None, draw] = draw, key, 1
 
     def compile_one(task: tuple) -> None:
         with precision_of(X):
-            _program(task[0]).lower(*tasks[task]).compile()
+            compiled(task[0]).lower(*tasks[task]).compile()
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(compile_one, tasks))
@@ -301,4 +301,4 @@ def _drawn(draw: Draw, seed: int) -> Drawn:
 
 @functools.lru_cache(maxsize=1)
 def _draw_once(draw: Draw, seed: int, x64: bool) -> Drawn:
-    return _program(_draw)(draw, jax.random.key(seed))
+    return compiled(draw_layers)(draw, jax.random.key(seed))
