@@ -90,19 +90,19 @@ def measure_together(
         drawn = _program(engine.draw_layers, (0,))(draw, keys)
         forward = _program(engine.forward, (0, axes, None, None))
         hidden = forward(plan, drawn, numbers, X, max(depths))
-        flows = []
+        back = {}
         for depth in depths:
             out = _program(engine.draw_output, (0, None))(draw, keys, depth)
-            backward = _program(engine.backward, (0, 0, axes, 0, None, None))
-            flows.append(backward(plan, drawn, out, numbers, hidden, Y, depth))
-        flows, found = dict(zip(depths, jax.device_get(flows), strict=True)), {}
+            program = _program(engine.backward, (0, 0, axes, 0, None, None))
+            back[depth] = program(plan, drawn, out, numbers, hidden, Y, depth)
+        ahead, back = jax.device_get((hidden.readings, back))
+        found = {}
         for i, job in enumerate(batch.jobs):
             for network in job.networks:
-                own = jax.tree.map(lambda x: x[i], flows[network.depth])  # noqa: B023
-                found[network] = engine.columns(own, network.depth)
+                own = jax.tree.map(lambda x: x[i], (ahead, back[network.depth]))  # noqa: B023
+                found[network] = engine.columns(*own, len(X), network.depth)
                 if np.any(found[network]["status"] == flow.UNDECIDED):
-                    alone = job.only({network})
-                    found |= engine.measure(alone, X, Y, outputs, functions)
+                    found |= engine.measure(job.only({network}), X, Y, outputs, functions)
         return found
 
 
