@@ -124,10 +124,10 @@ const svg = (name, attributes = {}, ...children) => {
   return made;
 };
 const graph = document.getElementById('graph');
-const SIZE = { w: 760, h: 430, r: 29 };
+const SIZE = { w: 760, h: 430, r: 33 };
 const place = (l, k) => {
   const L = net.sizes.length - 1, d = net.sizes[l];
-  return [60 + (l * (SIZE.w - 120)) / L, SIZE.h / 2 + 14 + (k - (d - 1) / 2)
+  return [90 + (l * (SIZE.w - 180)) / L, SIZE.h / 2 + 14 + (k - (d - 1) / 2)
     * Math.min(98, (SIZE.h - 60) / Math.max(...net.sizes))];
 };
 const button = (made, label, act, pressed) => {
