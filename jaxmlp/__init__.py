@@ -26,6 +26,7 @@ from jaxmlp import (
     meanfield,
     per_sample,
     plotting,
+    sweep,
     testing,
 )
 from jaxmlp.activations import Activation
@@ -95,6 +96,7 @@ __all__ = [
     "plotting",
     "relative_difference",
     "stack",
+    "sweep",
     "testing",
     "trace",
     "train_step",

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxmlp import backprop, checks, numerics, walk
 from jaxmlp import layer as arithmetic
-from jaxmlp.flow import closed_shares
+from jaxmlp.flow import closed_shares, steepest
 from jaxmlp.layer import Layer, Saved, Spec
 from jaxmlp.objective import Objective, check, divisor, mean_loss
 from jaxmlp.storage import canonical, grouped_like, in_container_of
@@ -168,7 +168,11 @@ def rule() -> Rule:
     def backward(spec: Spec, layer: Layer, saved: Saved, carry):
         dA, dS, A = carry
         back = arithmetic.backward(spec, layer, saved, A, dA, dS)
-        shares = closed_shares(spec, layer, saved.U, A)
+        # softmax has no elementwise derivative, so no share of its units is closed
+        shares = jnp.asarray(jnp.nan, A.dtype), jnp.asarray(jnp.nan, A.dtype)
+        if spec.activation.derivative is not None:
+            largest = steepest(spec.activation, *arithmetic.slopes(layer))
+            shares = closed_shares(arithmetic.derivative(spec, layer, saved.U, A), largest)
         reading = Reading(*_read(*back.pair), *shares)  # pyright: ignore
         return backprop.handed_down(spec, back), reading
 
