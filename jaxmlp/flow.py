@@ -345,7 +345,7 @@ def _statistics(S: Array, D: Any, largest: Any) -> Array:
 
 
 def closed_shares(D: Float[Array, "m d"], largest: Any) -> tuple[Array, Array]:
-    """Return `(saturated, dead)` as `GradientFlow` has them, from a layer's act' and its largest."""
+    """Return `(saturated, dead)` of a layer as `GradientFlow` has them, from its act'."""
     steepness = jnp.abs(D)
     saturated = jnp.mean(steepness <= 0.01 * largest, dtype=D.dtype)
     total = jnp.ones(len(D), D.dtype) @ steepness  # a product, which is faster than a sum
