@@ -9,8 +9,9 @@ const values = Object.fromEntries(
 const depths = [...new Set(columns.depth)].sort((a, b) => a - b);
 const menus = DATA.menus.filter((menu) => values[menu].length > 1);
 
-// The first menu shows all of its values side by side, the others their first
-const first = Object.fromEntries(menus.map((menu, i) => [menu, i ? values[menu][0] : ALL]));
+// The first menu shows all of its values side by side, the others their first, steps the last
+const first = Object.fromEntries(menus.map((menu, i) => [menu, !i ? ALL
+  : menu === 'step' ? values[menu].at(-1) : values[menu][0]]));
 const usual = { ...first, depth: String(depths[Math.floor((depths.length - 1) / 2)]),
   sort: '', down: '' };
 let state = { ...usual };
@@ -155,8 +156,9 @@ const depthSpec = (title) => (data) => chart(data, [
 const trained = Boolean(columns.accuracy);
 const charts = { flow: flowSpec, lost: depthSpec('decades lost') };
 if (trained) {
-  document.getElementById('learnt').hidden = false;
+  for (const id of ['learnt', 'learnt-loss']) document.getElementById(id).hidden = false;
   charts.accuracy = depthSpec('accuracy');
+  charts.loss = depthSpec('loss');
 }
 const views = {};
 const QUIET = 1; // Vega says errors only: a chart without a band is none
@@ -167,7 +169,7 @@ async function show(name, data) {
     return;
   }
   for (const [set, rows] of Object.entries(data)) views[name].data(set, rows);
-  await views[name].runAsync();
+  await views[name].resize().runAsync();
 }
 
 // --- the table ---------------------------------------------------------------------------------
@@ -234,7 +236,9 @@ async function draw() {
   await show('flow', { lines: drawn, points: drawn.filter((row, k) => k % every === 0),
     band: bandRows(lines) });
   await show('lost', { rows: orNone(depthRows(chosen, 'log10_change', -1)) });
-  if (trained) await show('accuracy', { rows: orNone(depthRows(chosen, 'accuracy', 1)) });
+  for (const name of trained ? ['accuracy', 'loss'] : []) {
+    await show(name, { rows: orNone(depthRows(chosen, name, 1)) });
+  }
   document.documentElement.dataset.drawn = String(performance.now());
 }
 

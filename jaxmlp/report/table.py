@@ -12,9 +12,11 @@ def cell(value: Any) -> str:
     """Write one value: three digits of a float, a true minus sign, nothing for None."""
     if value is None:
         return ""
-    if isinstance(value, float):
-        value = "not a number" if math.isnan(value) else f"{value:.3g}"
-        return value.replace("-", "\N{MINUS SIGN}").replace("e\N{MINUS SIGN}", "e-")
+    if isinstance(value, float) and math.isnan(value):
+        return "not a number"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        text = f"{value:.3g}" if isinstance(value, float) else str(value)
+        return text.replace("-", "\N{MINUS SIGN}").replace("e\N{MINUS SIGN}", "e-")
     return str(value)
 
 

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import dataclasses
 import functools
-import html
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxmlp import checks
+from jaxmlp import checks, report
+from jaxmlp.sweep import pages
 from jaxmlp.sweep.grid import Network, several
 from jaxmlp.sweep.store import Rows, Store
 
@@ -192,19 +192,35 @@ class SweepTable:
         pyarrow.parquet.write_table(pyarrow.table(plain), path)
         return Path(path)
 
+    def to_html(
+        self,
+        path: str | Path,
+        *,
+        title: str = "A sweep of networks",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write the explorer, a page to choose networks on and look at; return the path.
+
+        It opens by double click and asks no network for anything.
+
+        Args:
+          title: its heading. provenance: what made the sweep, by name, for its foot.
+
+        Raises:
+          ModuleNotFoundError: without the extra `html`.
+        """
+        networks = [{"remedy": pages.remedy(row), **row} for row in self.summary()]
+        flows = [self._columns["log10_stream"][rows] for rows in self._networks()]
+        bands = list(pages.predictions(networks))
+        text = report.explorer(networks, flows, bands=bands, title=title, provenance=provenance)
+        Path(path).write_text(text, encoding="utf-8")
+        return Path(path)
+
     def __repr__(self):
         return f"SweepTable: {len(self._networks())} networks, {len(self._columns['layer'])} rows"
 
     def _repr_html_(self):
-        rows = self.summary()
-        if not rows:
-            return f"<p>{html.escape(repr(self))}</p>"
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
-        body = "".join(
-            f"<tr>{''.join(f'<td>{html.escape(_cell(value))}</td>' for value in row.values())}</tr>"
-            for row in rows
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return report.as_html(self.summary(), repr(self))
 
 
 def _refuse_unknown(name: str, wanted: Any, networks: list[dict], path: Any) -> None:
@@ -275,7 +291,3 @@ def joined(networks: Sequence[Mapping[str, Any]], rows: Sequence[Rows]) -> Colum
 def _plain(value: Any) -> Any:
     """A Python number or string."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

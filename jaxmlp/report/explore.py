@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxmlp.report.page import page, source
+from jaxmlp.report.pages import page, source
 
 MOST_POINTS = 200_000  # layers of networks that a page holds: about two megabytes
 FEWEST_LAYERS = 4  # of a network, however many there are
-MENUS = ("activation", "init", "remedy", "width", "loss", "step")
+MENUS = (
+    "activation", "init", "remedy", "width", "loss", "objective", "optimizer", "learning_rate",
+    "step",
+)  # fmt: skip
 
 BODY = """
 <p id="what"></p>
@@ -28,7 +31,9 @@ standard deviations of a network of this width.</figcaption></figure>
 <figcaption>Decades lost from the last to the first hidden layer; below 0 the gradient grows.
 </figcaption></figure>
 <figure id="learnt" hidden><div id="accuracy" role="img" aria-label="Accuracy against depth"></div>
-<figcaption>Accuracy of the networks, at the step chosen.</figcaption></figure>
+<figcaption>Accuracy at the step chosen.</figcaption></figure>
+<figure id="learnt-loss" hidden><div id="loss" role="img" aria-label="Loss against depth"></div>
+<figcaption>Loss at the step chosen.</figcaption></figure>
 </div>
 <h2>Networks</h2>
 <p class="note" id="count"></p>
@@ -58,7 +63,9 @@ def explorer(
     Raises:
       ModuleNotFoundError: without `vl-convert-python`.
     """
-    menus = [name for name in MENUS if any(name in network for network in networks)]
+    menus = [name for name in MENUS if name in networks[0]]
+    if "step" in menus:  # then the loss is a number
+        menus = [name for name in menus if name != "loss"]
     layers, flows, note = thinned(flows)
     data = {
         "menus": menus,
