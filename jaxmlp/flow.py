@@ -201,7 +201,7 @@ def flow_of(m: int, ahead: ForwardReading, back: BackwardReading) -> GradientFlo
 def rule(divisor: int, statistics: bool) -> Rule:
     """Return the rule that measures magnitudes; the carries are those of the lecture, Scaled."""
     return Rule(
-        functools.partial(_forward, statistics=statistics),
+        functools.partial(forward, statistics=statistics),
         functools.partial(_backward, divisor=divisor),
         lambda dA: scaled(jnp.zeros_like(dA.mantissa), VERY_SMALL, 0, dA.cause),
     )
@@ -224,7 +224,8 @@ def scaled_input(X: Float[Array, "m d"]) -> Scaled:
     return scaled(times_power(X, -size), size, 0, cause)
 
 
-def _forward(spec: Spec, sized: Sized, carry, *, statistics: bool):
+def forward(spec: Spec, sized: Sized, carry, *, statistics: bool):
+    """Pass a layer forwards on Scaled arrays; a rule of its own may walk back differently."""
     A_prev, S_prev = carry
     layer, act = sized.layer, spec.activation
     # Z = A_prev @ W + b at an exponent that neither term leaves
