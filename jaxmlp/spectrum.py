@@ -35,7 +35,7 @@ from jaxmlp.scaled import times_power
 from jaxmlp.storage import canonical
 from jaxmlp.walk import Rule
 
-UNRESOLVED = 100  # roundings: a direction that a layer shrinks to less than that of another is lost
+UNRESOLVED = 100  # roundings: a direction that a layer shrinks to less of another is lost in them
 QR_STEPS = 3
 SWEEPS = 30  # at most; 5 to 9 are taken
 
@@ -86,7 +86,7 @@ def jacobian_spectrum(mlp: MLP) -> Callable:
       `f(params, X, k=None)` -> `(m, min(d_0, d_L))` log10 of the singular values, largest first.
       -inf is an exact 0: closed gates, a narrow layer, a norm with norm_eps 0 or a softmax leave no
       more directions open; it comes from counting them. NaN: not resolved, for a layer shrinks one
-      direction to less than 1e-14 of another (act' of saturated units, or a W of no full rank), or
+      direction to less than 2e-14 of another (act' of saturated units, or a W of no full rank), or
       a pre-activation leaves the range.
 
       With k values, fewer than all, k outputs are followed, those of the largest derivative: the
@@ -250,8 +250,9 @@ def _onto_stream(spec: Spec, layer, kept: flow.Kept, A, rows, stream: Any):
 
 
 def _open_logs(frame: Frame, k: int):
-    """g of the first k rows, -inf for those that are closed."""
-    return jnp.where(jnp.arange(k) < frame.rank[:, None], frame.g[:, :k], -jnp.inf)
+    """g of the first k rows, -inf for those that are closed, NaN for those not resolved."""
+    logs = jnp.where(jnp.arange(k) < frame.known[:, None], frame.g[:, :k], jnp.nan)
+    return jnp.where(jnp.arange(k) < frame.rank[:, None], logs, -jnp.inf)
 
 
 def output_frame(spec: Spec, layer, U, A: Float[Array, "m K"], k: int | None) -> Frame:
@@ -277,8 +278,8 @@ def output_frame(spec: Spec, layer, U, A: Float[Array, "m K"], k: int | None) ->
         corner = jnp.linalg.cholesky(jnp.eye(f, dtype=A.dtype) + 1)
         triangle = corner[::-1, ::-1]
     scale = jnp.diagonal(triangle)
-    rank = jnp.sum(sizes > 0, axis=1)
-    rank = jnp.minimum(rank, jnp.sum(A > 0, axis=1) - 1) if is_softmax else rank
+    rank = jnp.sum(sizes != 0, axis=1)
+    rank = jnp.minimum(rank, jnp.sum(A != 0, axis=1) - 1) if is_softmax else rank
     g = jnp.log(jnp.where(sizes > 0, sizes, 1)) + jnp.log(scale)
     U_m = jnp.broadcast_to(triangle / scale[:, None], (m, f, f))
     return Frame(rows, g, U_m, rank, jnp.full(m, f))
@@ -298,7 +299,7 @@ def orthonormal(frame: Frame, left: Array | None = None) -> Frame:
     # A row that is lost exactly, as with weights of 0, closes those after it
     size = jnp.abs(jnp.diagonal(R, axis1=1, axis2=2))
     r = size.shape[1]
-    last = jnp.max(jnp.where(size > 0, jnp.arange(1, r + 1), 0), axis=1)
+    last = jnp.max(jnp.where(size != 0, jnp.arange(1, r + 1), 0), axis=1)
     rank = jnp.minimum(frame.rank, last if left is None else jnp.minimum(last, left))
     still = jnp.arange(r) < rank[:, None]
     lost = still & ~(size > UNRESOLVED * jnp.finfo(R.dtype).eps * size.max(axis=1, keepdims=True))

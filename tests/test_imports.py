@@ -31,6 +31,7 @@ ORDER = [
     "per_sample",
     "scaled",
     "flow",
+    "spectrum",
     "gradcheck",
     "testing",
     "train",
