@@ -71,6 +71,9 @@ WRONG = [
     ("activations", "--range inf", "range must be finite and above 0, got inf"),
     ("spiral", "--activation rleu", "unknown activation 'rleu'"),
     ("spiral", "--num-steps -5", "num_steps must be at least 10, got -5"),
+    ("remedies", "--cures layer", "unknown cure 'layer'; did you mean 'layer norm'?"),
+    ("remedies", "--width 2", "width must be at least 3, got 2"),
+    ("jacobian", "--depths 1", "depths must be at least 2, got 1"),
     ("phase_diagram", "--dots 0", "dots must be at least 1, got 0"),
     (
         "phase_diagram",

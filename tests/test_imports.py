@@ -33,6 +33,7 @@ ORDER = [
     "scaled",
     "flow_report",
     "flow",
+    "spectrum",
     "gradcheck",
     "testing",
     "train",
