@@ -30,6 +30,7 @@ ORDER = [
     "backprop",
     "per_sample",
     "scaled",
+    "flow_report",
     "flow",
     "gradcheck",
     "testing",
