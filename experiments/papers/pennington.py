@@ -3,8 +3,6 @@
 Square layers, depth much smaller than the width, as the theory of wide layers supposes.
 """
 
-import math
-
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,13 +36,14 @@ def reproduce(config: Config) -> Reproduced:
             ])  # fmt: skip
             seen[kind, weights] = squares
             spread, error = mean_and_error(squares.var(1) / squares.mean(1) ** 2)
-            derived = derived_spread(activation, sigma_w2, weights)
+            theory = meanfield.jacobian(activation, sigma_w2, 0.0, DEPTH, weights)
+            derived = theory.relative_variance
             claims.append(Claim(
                 f"variance / mean^2 of s^2, {kind}, {weights}", spread,
                 4 * error + 0.02 * derived + 1e-6, error, derived, where=FORMULA,
             ))  # fmt: skip
     largest, error = mean_and_error(seen["linear", "gaussian"].max(1))
-    edge = (DEPTH + 1) ** (DEPTH + 1) / DEPTH**DEPTH
+    edge = 10 ** float(meanfield.jacobian("linear", 1.0, 0.0, DEPTH).log10_largest or 0)
     claims.append(Claim("largest s^2, linear, gaussian", largest, 0.05 * edge, error, edge,
                         where=FORMULA))  # fmt: skip
     return Reproduced(claims, figure(seen, claims, width))
@@ -73,15 +72,6 @@ def settled(activation: str, sigma_w2: float) -> float:
     """The length at which the layers stand: of tanh that of the fixed point."""
     q = meanfield.fixed_point(activation, sigma_w2, 0.0).q
     return 1.0 if activation != "tanh" else q
-
-
-def derived_spread(activation: str, sigma_w2: float, weights: str) -> float:
-    """`L (mu_2 / mu_1^2 - 1 - s_1)`, mu_k = E phi'^(2k), s_1 = -1 for Gaussian weights, else 0."""
-    z, weight = np.polynomial.hermite_e.hermegauss(200)
-    z, weight = z * settled(activation, sigma_w2) ** 0.5, weight / math.sqrt(2 * math.pi)
-    slopes = {"linear": 0 * z + 1, "relu": (z > 0) * 1.0, "tanh": 1 / np.cosh(z) ** 2}[activation]
-    mu_1, mu_2 = weight @ slopes**2, weight @ slopes**4
-    return float(DEPTH * (mu_2 / mu_1**2 - (0 if weights == "gaussian" else 1)))
 
 
 def figure(seen, claims, width):
