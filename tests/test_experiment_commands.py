@@ -87,6 +87,7 @@ WRONG = [
     ("chain_rule", "--hidden rleu", "unknown activation 'rleu'"),
     ("per_sample", "--width 0", "width must be at least 1, got 0"),
     ("any_model", "--width 6", "width must be a multiple of 4"),
+    ("papers", "--papers heh", "unknown paper 'heh'"),
     ("equivalence", "--depths 0", "depths must be at least 1, got 0"),
     ("student", "--limit nan", "limit must be finite and above 0, got nan"),
     ("depth_sweep", "--seed 4294967296", "seed must lie in 0..4294967295, got 4294967296"),
