@@ -84,6 +84,7 @@ WRONG = [
     ("chain_rule", "--hidden rleu", "unknown activation 'rleu'"),
     ("per_sample", "--width 0", "width must be at least 1, got 0"),
     ("equivalence", "--depths 0", "depths must be at least 1, got 0"),
+    ("student", "--sizes 3", "sizes must name two layers or more, got (3,)"),
     ("student", "--limit nan", "limit must be finite and above 0, got nan"),
     ("depth_sweep", "--seed 4294967296", "seed must lie in 0..4294967295, got 4294967296"),
     ("phase_diagram", "--seed -1", "seed must be at least 0, got -1"),
