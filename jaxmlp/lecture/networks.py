@@ -7,9 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jaxmlp
 from jaxmlp import activations, datasets
+from jaxmlp.backprop import grad, trace
+from jaxmlp.flow import gradient_flow
 from jaxmlp.lecture.row import Row
+from jaxmlp.mlp import MLP
+from jaxmlp.objective import Objective
+from jaxmlp.train import fit
 
 AT = np.array([-2.0, -0.5, 0.0, 0.5, 2.0], np.float32)
 
@@ -23,14 +27,14 @@ def spiral():
 
 def trained(sizes: tuple[int, ...], hidden: str, epochs: int) -> float:
     """The share of the 300 points that is right after gradient descent."""
-    J = jaxmlp.Objective(jaxmlp.MLP(sizes, hidden=hidden), "cross_entropy")
+    J = Objective(MLP(sizes, hidden=hidden), "cross_entropy")
     params = J.mlp.init(jax.random.key(0), "he")
-    _, history = jaxmlp.fit(J, params, *spiral()[:2], optimizer=0.5, epochs=epochs)
+    _, history = fit(J, params, *spiral()[:2], optimizer=0.5, epochs=epochs)
     return float(history.accuracy[-1])
 
 
 def c1():
-    share = trained((2, 3), "linear", 300)
+    share = trained((2, 3), "linear", 3000)
     return {"right, of 300": share * 300, "share": share}
 
 
@@ -60,8 +64,9 @@ def function_of(name: str):
         slope = () if act.slope is None else (jnp.asarray(act.slope),)
         A = act.fn(jnp.asarray(AT), *slope)
         assert act.derivative is not None
-        found = {"z": AT, "a": A, "da/dz": act.derivative(jnp.asarray(AT), A, *slope)}
-        return found | ({"da/dalpha": np.minimum(AT, 0)} if slope else {})
+        dA = act.derivative(jnp.asarray(AT), A, *slope)
+        found = {"a at z = -2, -1/2, 0, 1/2, 2": A, "da/dz there": dA}
+        return found | ({"da/dalpha there": np.minimum(AT, 0)} if slope else {})
 
     return numbers
 
@@ -94,9 +99,9 @@ def d14():
 @functools.cache
 def walked():
     """The (2, 4, 3) network on the spiral: J, parameters, every intermediate of every layer."""
-    J = jaxmlp.Objective(jaxmlp.MLP((2, 4, 3), hidden="relu"), "cross_entropy")
+    J = Objective(MLP((2, 4, 3), hidden="relu"), "cross_entropy")
     params = J.mlp.init(jax.random.key(0), "he")
-    return J, params, jaxmlp.trace(J)(params, *spiral()[:2])
+    return J, params, trace(J)(params, *spiral()[:2])
 
 
 def e1():
@@ -134,10 +139,10 @@ def lecture_network():
     x, h, y = (np.array([v]) for v in ((1.0, 0, 1), (0.668, 0.912, 0.471, 0.3), (0.812, 0.151)))
     logit = lambda a: np.log(a / (1 - a))  # noqa: E731
     W, V = np.linalg.pinv(x) @ logit(h), np.linalg.pinv(h) @ logit(y)
-    mlp = jaxmlp.MLP((3, 4, 2), hidden="sigmoid", output="sigmoid", use_bias=False)
-    J = jaxmlp.Objective(mlp, "sse")
+    mlp = MLP((3, 4, 2), hidden="sigmoid", output="sigmoid", use_bias=False)
+    J = Objective(mlp, "sse")
     params = [(np.float32(W),), (np.float32(V),)]
-    return jaxmlp.trace(J)(params, np.float32(x), np.array([[1.0, 0.0]], np.float32))
+    return trace(J)(params, np.float32(x), np.array([[1.0, 0.0]], np.float32))
 
 
 def e4():
@@ -146,9 +151,9 @@ def e4():
 
 
 def e5():
-    J = jaxmlp.Objective(jaxmlp.MLP((2, 4, 4, 3), hidden="tanh"), "cross_entropy")
+    J = Objective(MLP((2, 4, 4, 3), hidden="tanh"), "cross_entropy")
     params = J.mlp.init(jax.random.key(0), "glorot")
-    grads, dX = jaxmlp.grad(J, argnums=(0, 1))(params, *spiral()[:2])
+    grads, dX = grad(J, argnums=(0, 1))(params, *spiral()[:2])
     found = {"dJ/dx of sample 99, times m": dX[99] * len(dX)}
     return found | {f"largest |dW{l}|": jnp.abs(g.W).max() for l, g in enumerate(grads, start=1)}
 
@@ -172,9 +177,9 @@ def e6():
 def deep(hidden: str, init: str, depth: int = 50, width: int = 64):
     """The flow of a deep network on the spiral, and the share of W1 that a step moves."""
     sizes = (2, *[width] * depth, 3)
-    J = jaxmlp.Objective(jaxmlp.MLP(sizes, hidden=hidden, stack_from=1), "cross_entropy")
+    J = Objective(MLP(sizes, hidden=hidden, stack_from=1), "cross_entropy")
     params, (X, Y, *_) = J.mlp.init(jax.random.key(0), init), spiral()
-    flow, grads = jaxmlp.gradient_flow(J)(params, X, Y), jaxmlp.grad(J)(params, X, Y)
+    flow, grads = gradient_flow(J)(params, X, Y), grad(J)(params, X, Y)
     W1, dW1 = np.asarray(params[0].W), np.asarray(grads[0].W)
     return flow, float(np.mean(W1 - np.float32(0.1) * dW1 != W1))
 
@@ -199,15 +204,15 @@ def h2():
 
 
 def h3():
-    J = jaxmlp.Objective(jaxmlp.MLP((2, 4, 3), hidden="relu"), "cross_entropy")
+    J = Objective(MLP((2, 4, 3), hidden="relu"), "cross_entropy")
     one, two = J.mlp.init(jax.random.key(0), "he")
     dead = (one._replace(b=jnp.asarray([-100.0, 0, 0, 0])), two)  # unit 1 never opens
     found = {}
     for name in ("relu", "leaky_relu"):
-        J = jaxmlp.Objective(jaxmlp.MLP((2, 4, 3), hidden=name), "cross_entropy")
-        found[f"{name}: dJ/dW1 of a unit with z < 0 on all samples"] = jaxmlp.grad(J)(
-            dead, *spiral()[:2]
-        )[0].W[:, 0]
+        J = Objective(MLP((2, 4, 3), hidden=name), "cross_entropy")
+        found[f"{name}: dJ/dW1 of a unit with z < 0 on all samples"] = grad(J)(dead, *spiral()[:2])[
+            0
+        ].W[:, 0]
     return found
 
 

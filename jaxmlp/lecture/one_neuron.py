@@ -6,9 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jaxmlp
 from jaxmlp import activations, losses
+from jaxmlp.backprop import trace, value_and_grad
+from jaxmlp.layer import Layer
 from jaxmlp.lecture.row import Row
+from jaxmlp.mlp import MLP
+from jaxmlp.objective import Objective
+from jaxmlp.train import fit
 
 SUMS = np.array([1.1, 2.2, 0.2, -1.7])  # B1's z
 VEHICLES = np.array(  # G4: wheels, height, weight; those that train
@@ -19,11 +23,11 @@ TRUCK = np.array([[1.0], [1.0], [0.0], [0.0]], np.float32)
 
 def unit(x, w, b: float, y):
     """J of one sigmoid neuron and every intermediate on samples x, from `jaxmlp.trace`."""
-    mlp = jaxmlp.MLP((len(w), 1), output="sigmoid")
-    J = jaxmlp.Objective(mlp, "binary_cross_entropy")
-    params = (jaxmlp.Layer(jnp.asarray(w, jnp.float32)[:, None], jnp.asarray([b])),)
+    mlp = MLP((len(w), 1), output="sigmoid")
+    J = Objective(mlp, "binary_cross_entropy")
+    params = (Layer(jnp.asarray(w, jnp.float32)[:, None], jnp.asarray([b])),)
     x, y = np.atleast_2d(np.asarray(x, np.float32)), np.asarray(y, np.float32).reshape(-1, 1)
-    (step,) = jaxmlp.trace(J)(params, x, y)
+    (step,) = trace(J)(params, x, y)
     return float(J(params, x, y)), step
 
 
@@ -31,9 +35,9 @@ def at_output(loss: str, output: str, Z, Y):
     """J and dJ/dZ where Z are the sums of the last layer."""
     Z, Y = np.atleast_2d(np.asarray(Z, np.float32)), np.atleast_2d(np.asarray(Y, np.float32))
     K = Z.shape[1]
-    J = jaxmlp.Objective(jaxmlp.MLP((K, K), output=output, use_bias=False), loss)
-    params = (jaxmlp.Layer(jnp.eye(K)),)
-    value, dZ = jaxmlp.value_and_grad(J, argnums=1)(params, Z, Y)
+    J = Objective(MLP((K, K), output=output, use_bias=False), loss)
+    params = (Layer(jnp.eye(K)),)
+    value, dZ = value_and_grad(J, argnums=1)(params, Z, Y)
     return float(value), np.asarray(dZ)
 
 
@@ -182,11 +186,11 @@ def f3():
 
 def learned(batch_size: int | None, epochs: int):
     """J after each epoch of the vehicles by two sigmoid outputs and squared error."""
-    mlp = jaxmlp.MLP((3, 4, 2), hidden="sigmoid", output="sigmoid")
-    J, Y = jaxmlp.Objective(mlp, "mse"), np.hstack([TRUCK, 1 - TRUCK])
+    mlp = MLP((3, 4, 2), hidden="sigmoid", output="sigmoid")
+    J, Y = Objective(mlp, "mse"), np.hstack([TRUCK, 1 - TRUCK])
     params = mlp.init(jax.random.key(0), "glorot")
     key = None if batch_size is None else jax.random.key(1)
-    _, history = jaxmlp.fit(
+    _, history = fit(
         J, params, standardised(), Y, optimizer=0.5, epochs=epochs, batch_size=batch_size, key=key
     )
     return np.asarray(history.loss)
