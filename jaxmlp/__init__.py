@@ -26,6 +26,7 @@ from jaxmlp import (
     meanfield,
     per_sample,
     plotting,
+    sweep,
     testing,
 )
 from jaxmlp.activations import Activation
@@ -50,7 +51,7 @@ from jaxmlp.per_sample import (
 )
 from jaxmlp.storage import as_dict, from_dict, layers, stack, weight_mask
 from jaxmlp.sweep import SweepTable, depth_sweep
-from jaxmlp.train import History, Metrics, fit, fit_many, train_step
+from jaxmlp.train import History, Metrics, Panel, fit, fit_many, panel, train_step
 
 __version__ = "0.1.0"
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "Metrics",
     "NoiseScale",
     "Objective",
+    "Panel",
     "SweepTable",
     "activations",
     "as_dict",
@@ -86,6 +88,7 @@ __all__ = [
     "losses",
     "meanfield",
     "noise_scale",
+    "panel",
     "per_sample",
     "per_sample_grads",
     "per_sample_norms",
@@ -93,6 +96,7 @@ __all__ = [
     "plotting",
     "relative_difference",
     "stack",
+    "sweep",
     "testing",
     "trace",
     "train_step",

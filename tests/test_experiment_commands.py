@@ -83,6 +83,7 @@ WRONG = [
     ("neuron", "--learning-rate 0", "learning_rate must be finite and above 0"),
     ("chain_rule", "--hidden rleu", "unknown activation 'rleu'"),
     ("per_sample", "--width 0", "width must be at least 1, got 0"),
+    ("any_model", "--width 6", "width must be a multiple of 4"),
     ("equivalence", "--depths 0", "depths must be at least 1, got 0"),
     ("student", "--sizes 3", "sizes must name two layers or more, got (3,)"),
     ("student", "--limit nan", "limit must be finite and above 0, got nan"),

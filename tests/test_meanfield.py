@@ -259,6 +259,13 @@ def test_no_depth_scale_is_given_with_which_a_length_settles_that_does_not():
         assert (point.stability, point.q, point.xi_q) == ("diverges", math.inf, math.inf)
         diagram = meanfield.phase_diagram("relu", [sigma_w2], [sigma_b2])
         assert (diagram.xi_q == math.inf).all()
+    for name in ("elu", "gelu", "selu", "softplus"):  # straight lines far out: slopes have limits
+        slope2 = (0.5 if name != "selu" else float(SCALE) ** 2 / 2) * 3.0
+        point = meanfield.fixed_point(name, 3.0, 0.1)
+        assert (point.chi_1, point.chi_par) == (pytest.approx(slope2, rel=1e-12),) * 2
+        assert (point.c, point.chi_c, point.xi_c) == (1.0, 1.0, math.inf), name
+        diagram = meanfield.phase_diagram(name, [3.0], [0.1])
+        assert (diagram.chi_c[0, 0], diagram.xi_c[0, 0]) == (1.0, math.inf), name
     edge = meanfield.critical_point("gelu", sigma_b2=0.05)
     unstable = meanfield.fixed_point("gelu", edge.sigma_w2, 0.05, q0=edge.q)
     assert unstable.chi_par > 1

@@ -5,6 +5,7 @@ import pickle
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from support import relative_error, relative_errors
@@ -14,8 +15,8 @@ from jaxmlp import MLP, Layer, Objective, activations, norms
 from jaxmlp.flow import FlowStatus
 
 FLOAT64, FLOAT32 = 1e-11, 1e-4
-HIDDEN = [name for name in activations.names() if name not in ("softmax", "swish")]
-SMOOTH = [name for name in HIDDEN if name not in ("step", "sign", "squared_relu")]
+FIRST = ["step", "sign", "squared_relu"]  # below them a plain network's gradient is exactly 0
+HIDDEN = FIRST + [n for n in activations.names() if n not in ("softmax", "swish", *FIRST)]
 RESIDUALS, NORMS = (None, 0.5, "1/sqrt(depth)", "rezero"), (None, "layer", "rms")
 
 
@@ -61,9 +62,12 @@ def x64():
 @pytest.mark.quick
 @pytest.mark.parametrize(("residual", "norm"), list(itertools.product(RESIDUALS, NORMS)))
 def test_gradient_equals_jax_grad_for_every_activation(residual, norm, x64):
-    widths = [6] * 7 + [4] * (len(SMOOTH) - 7)  # a change of width in the middle
-    mlp = MLP((3, *widths, 4), hidden=SMOOTH, residual=residual, norm=norm, stack_from=None)
-    assert worst(*both(*drawn(mlp))) <= FLOAT64
+    widths = [6] * 10 + [4] * (len(HIDDEN) - 10)  # a change of width in the middle
+    mlp = MLP((3, *widths, 4), hidden=HIDDEN, residual=residual, norm=norm, stack_from=None)
+    hand, auto = both(*drawn(mlp))
+    assert worst(hand, auto) <= FLOAT64
+    zero = [l for l, layer in enumerate(hand[1][0], start=1) if not layer.W.any()]
+    assert zero == ([] if residual is not None else [1, 2])
 
 
 @pytest.mark.parametrize(
@@ -122,8 +126,15 @@ def test_norms_and_their_derivatives_are_those_of_autodiff(name, eps, x64):
     assert relative_error(norm.vjp(U, r, dU), auto) <= 1e-13
 
 
-def test_per_sample_quantities_equal_vmap_of_grad(x64):
-    mlp = MLP((3, *[5] * 5, 4), hidden="prelu", residual="rezero", norm="layer", stack_from=2)
+@pytest.mark.parametrize(
+    "mlp",
+    [
+        MLP((3, *[5] * 5, 4), hidden="prelu", residual="rezero", norm="layer", stack_from=2),
+        MLP((3, 5, 5, 6, 6, 4), hidden="gelu", residual=0.5, norm="rms", norm_eps=0.3),
+        MLP((3, *[5] * 5, 4), hidden="tanh", residual="1/sqrt(depth)", stack_from=2),
+    ],
+)
+def test_per_sample_quantities_and_trace_equal_vmap_of_grad(mlp, x64):
     J, params, X, Y = drawn(mlp, m=7)
     names = ("per_sample_grads", "per_sample_norms", "moments", "gradient_gram", "clipped_grad")
     _, out = jaxmlp.instruments(J, names, max_norm=0.5)(params, X, Y)
@@ -139,6 +150,9 @@ def test_per_sample_quantities_equal_vmap_of_grad(x64):
     assert relative_error(flat(out["moments"].variance), G.var(0, ddof=1)) <= FLOAT64
     clipped = (np.minimum(1, 0.5 / size)[:, None] * G).mean(0)
     assert relative_error(flat(out["clipped_grad"]), clipped) <= FLOAT64
+    of_trace = [Layer(t.dW, t.db, t.dslope, t.dalpha) for t in jaxmlp.trace(J)(params, X, Y)]
+    means = jaxmlp.layers(jax.tree.map(lambda g: g.mean(0), grads))
+    assert max(relative_errors(of_trace, means).values()) <= FLOAT64
 
 
 # --- exact identities -----------------------------------------------------------------------------
@@ -203,6 +217,71 @@ def test_flow_in_float32_is_that_of_the_trace_in_float64(act, residual, norm):
     expected = [np.log10(np.linalg.norm(t.dW)) for t in layers]
     assert np.abs(flow.log10_grad_W - np.array(expected)).max() < 1e-4
     assert (flow.status == FlowStatus.OK).all()
+
+
+def mp_magnitudes(mlp, params, X, Y):
+    """log10 of the rms norm of dS and of the norm of dW, layer by layer with 50 digits."""
+    mp = np.vectorize(mpmath.mpf, otypes=[object])
+    act, slope = {
+        "linear": (lambda u: u, lambda u: mpmath.mpf(1)),
+        "sigmoid": (lambda u: 1 / (1 + mpmath.exp(-u)),
+                    lambda u: mpmath.exp(-u) / (1 + mpmath.exp(-u)) ** 2),
+    }[mlp.hidden[0].name]  # fmt: skip
+    rows = lambda S: S.sum(axis=1, keepdims=True) / S.shape[1]  # noqa: E731
+    size = lambda S: mpmath.log10(mpmath.sqrt((S**2).sum()))  # noqa: E731
+    with mpmath.workdps(50):
+        layers = [(mp(np.asarray(W, float)), mp(np.asarray(b, float)))
+                  for W, b, *_ in jaxmlp.layers(params)]  # fmt: skip
+        A, S, kept = mp(np.asarray(X, float)), None, []
+        for spec, (W, b) in zip(mlp.specs, layers, strict=True):
+            A_prev, Z = A, A @ W + b
+            S = Z if spec.residual is None else S + spec.residual * Z
+            U, r = S, 1
+            if spec.norm is not None:
+                C = S - rows(S)
+                r = 1 / np.vectorize(mpmath.sqrt, otypes=[object])(rows(C**2) + spec.norm.eps)
+                U = C * r
+            A = np.vectorize(act, otypes=[object])(U)
+            kept.append((A_prev, U, r))
+        dS, found = S - mp(np.asarray(Y, float)), []
+        for l in reversed(range(len(layers))):
+            spec, dZ = mlp.specs[l], dS * (mlp.specs[l].residual or 1)
+            dW = kept[l][0].T @ dZ / len(X)
+            found.append([float(size(dS) - mpmath.log10(len(X)) / 2), float(size(dW))])
+            if l:
+                _, U, r = kept[l - 1]
+                own = (dZ @ layers[l][0].T) * np.vectorize(slope, otypes=[object])(U)
+                if mlp.specs[l - 1].norm is not None:
+                    own = r * (own - rows(own) - U * rows(U * own))
+                dS = own if spec.residual is None else own + dS
+    return np.array(found[::-1]).T
+
+
+@pytest.mark.parametrize(
+    ("act", "remedy", "at_first"),
+    [("linear", {"residual": 1.5}, 40), ("sigmoid", {"norm": "layer", "norm_eps": 0.01}, -120)],
+)
+def test_flow_of_400_layers_is_that_of_mpmath(act, remedy, at_first):
+    mlp = MLP((3, *[6] * 400, 3), hidden=act, output="linear", **remedy)
+    J, params, X, Y = drawn(mlp, loss="half_squared_error", m=2, dtype=np.float32)
+    flow, expected = jaxmlp.gradient_flow(J)(params, X, Y), mp_magnitudes(mlp, params, X, Y)
+    found = np.array([flow.log10_stream, flow.log10_grad_W])
+    assert np.abs(found - expected).max() < 1e-4
+    assert (expected[0, 0] - at_first) * np.sign(at_first) > 0  # beyond the range of float32
+
+
+def test_a_large_stream_that_closes_all_gates_leaves_the_bias_of_the_output():
+    """A = 0 has no size, whatever that of its stream: here 2^200, of which b is no part."""
+    mlp = MLP((2, 3, 3, 2), hidden="relu", output="linear", residual=1.0)
+    one, b = np.ones((3, 3), np.float32), np.full(3, -1e30, np.float32)
+    params = (Layer(one[:2], b), Layer(1e30 * one, b), Layer(one[:, :2], np.float32([0.3, 0.4])))
+    J = Objective(mlp, "half_squared_error")
+    X, Y = np.ones((1, 2), np.float32), np.zeros((1, 2), np.float32)
+    flow = jaxmlp.gradient_flow(J)(params, X, Y)
+    assert flow.log10_activation[-1] == pytest.approx(np.log10(0.5))
+    assert flow.log10_stream[-1] == pytest.approx(np.log10(0.5))
+    assert flow.status.tolist() == [FlowStatus.GATES_CLOSED] * 3
+    assert flow.log10_grad_b[-1] == pytest.approx(np.log10(0.5))
 
 
 def test_a_stream_that_explodes_is_finite_at_ten_thousand_layers():

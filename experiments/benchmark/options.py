@@ -10,9 +10,9 @@ from experiments import common
 class Config(common.Options):
     """Options of the benchmark."""
 
-    parts: tuple[Literal["gradient", "compile", "fit", "flow", "sweep", "per_sample"], ...] = (
-        "gradient", "compile", "fit", "flow", "sweep", "per_sample",
-    )  # fmt: skip
+    parts: tuple[
+        Literal["gradient", "compile", "fit", "many", "flow", "sweep", "per_sample"], ...
+    ] = ("gradient", "compile", "fit", "many", "flow", "sweep", "per_sample")
     """what to measure"""
     depths: tuple[int, ...] = (2, 10, 50, 200, 1000)
     """numbers of hidden layers"""

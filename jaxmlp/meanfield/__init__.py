@@ -7,11 +7,15 @@
     half_stable_point("gelu")
     criticality_table()                          the same for every activation
     predict("tanh", 1.0, 0.0, depth=50, width=256, num_nets=20)     each layer, with a band
+    predict("relu", 2.0, 0.0, depth=50, residual="1/sqrt(depth)", norm="layer")     with remedies
     phase_diagram("tanh", sigma_w2_grid, sigma_b2_grid)
+    jacobian("tanh", 1.05, 2e-5, depth=50, weights="orthogonal")    its singular values
+    linear_exponents(64)
 
-Read integrals, lengths, correlations, fixed_points, critical, predictions, finite_width. It is host
-code in float64, whatever the caller's precision, accurate to 1e-10. step and sign have derivative 0
-almost everywhere: by the library's convention their chi_1 is 0.
+Read integrals, lengths, correlations, remedies, fixed_points, critical, predictions, finite_width,
+finite_streams, spectra. It is host code in float64, whatever the caller's precision, accurate to
+1e-10. step and sign have derivative 0 almost everywhere: by the library's convention their chi_1 is
+0.
 """
 
 from jaxmlp.meanfield.correlations import correlation_map
@@ -26,10 +30,19 @@ from jaxmlp.meanfield.fixed_points import FixedPoint, fixed_point
 from jaxmlp.meanfield.integrals import Moments, moments
 from jaxmlp.meanfield.lengths import length_map
 from jaxmlp.meanfield.predictions import Prediction, predict, variances
+from jaxmlp.meanfield.spectra import (
+    GatedExponents,
+    Jacobian,
+    jacobian,
+    linear_exponents,
+    relu_exponents,
+)
 
 __all__ = [
     "CriticalPoint",
     "FixedPoint",
+    "GatedExponents",
+    "Jacobian",
     "Moments",
     "PhaseDiagram",
     "Prediction",
@@ -38,9 +51,12 @@ __all__ = [
     "criticality_table",
     "fixed_point",
     "half_stable_point",
+    "jacobian",
     "length_map",
+    "linear_exponents",
     "moments",
     "phase_diagram",
     "predict",
+    "relu_exponents",
     "variances",
 ]

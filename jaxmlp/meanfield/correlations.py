@@ -23,6 +23,7 @@ from jaxmlp.meanfield.integrals import (
 from jaxmlp.meanfield.lengths import NOISE, checked, roots_of
 
 WIDEST = 1.8  # where the search begins: a fixed point that attracts has c >= 0, an angle to pi/2
+ACCURACY, ACCURACY_OF_LIMITS = 1e-10, 1e-7  # of slopes: a limit is off by about sqrt(1e-16)
 DEGREE = 20  # of polynomials over a factor of 2 in theta: right to 1e-12 for six activations
 
 
@@ -82,9 +83,10 @@ def settled_correlation(activation, sigma_w2, sigma_b2, q) -> tuple[float | None
     if all(abs(e_next(theta) - from_angle(theta)) <= NOISE for theta in (1.0, 2.0)):
         return None, 1.0
     at_one = math.inf if jumps(activation) else share * _slope_at_one(activation, q)
-    limit = not SMALLEST < q < LARGEST  # where the slope is that of a variance near the limit
-    # integrals are right to 1e-10, and at the ends of their range q is not quite 0 or inf
-    theta = WIDEST if at_one > 1 + (1e-7 if limit else 1e-10) else 0.0
+    # At 0 and inf the slope is that of the last variance that is integrated
+    accuracy = ACCURACY if SMALLEST < q < LARGEST else ACCURACY_OF_LIMITS
+    at_one = 1.0 if abs(at_one - 1) <= accuracy else at_one
+    theta = WIDEST if at_one > 1 else 0.0
     while theta > SMALLEST_ANGLE:
         if e_next(theta / 2) > from_angle(theta / 2):
             return _crossing(e_next, theta / 2, theta)

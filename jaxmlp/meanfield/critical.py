@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmlp import activations, checks
+from jaxmlp import activations, checks, norms
 from jaxmlp.activations import Activation
 from jaxmlp.meanfield.integrals import elementwise, moments, unresolved
 from jaxmlp.meanfield.lengths import (
@@ -45,18 +45,23 @@ def critical_point(
     sigma_b2: float | None = None,
     sigma_w2: float | None = None,
     q: float | None = None,
+    norm: str | None = None,
 ) -> CriticalPoint | None:
     """Return the variances at which squared gradients keep their size, chi_1 = 1.
 
     Give exactly one of sigma_b2, sigma_w2 and q; None where there is no such point. Of several, the
-    stable one of smallest q, else that of smallest q.
+    stable one of smallest q, else that of smallest q. Behind a norm (norm_eps taken as 0) they are
+    those with `sigma_b2 = sigma_w2 (E phi'^2 - E phi^2)` at variance 1: linear and ReLU layers are
+    critical at every sigma_w2 without biases, and that of q = 1 is given. With a residual chi_1 is
+    above 1, and no point is critical.
 
     Schoenholz et al. 2017, "Deep information propagation"; Roberts, Yaida & Hanin 2022, "The
     principles of deep learning theory", section 5.
 
     Raises:
       TypeError: if not exactly one of the three is given.
-      ValueError: for a value out of range, softmax, or an activation that cannot be integrated.
+      ValueError: for a value out of range, softmax, an activation that cannot be integrated, or an
+        unknown norm.
 
     Example:
       >>> point = critical_point("erf", sigma_b2=0.0)
@@ -74,6 +79,8 @@ def critical_point(
         )
     ((name, target),) = given.items()
     target = (nonnegative if name == "sigma_b2" else checks.positive_number)(name, target)
+    if norms.get(norm) is not None:
+        return _behind_norm(activation, name, target)
     if not (scan(activation).slope2 > 0).any():
         return None
     if name == "q":
@@ -83,6 +90,20 @@ def critical_point(
     if not points and unknown.any():
         raise unresolved(activation, np.exp(EDGES[unknown][0]))
     return next((point for point in points if point.stability != "unstable"), (*points, None)[0])
+
+
+def _behind_norm(activation, name, target) -> CriticalPoint | None:
+    """The critical point where phi sees variance 1."""
+    at = moments(activation, 1.0)
+    slope2, room = float(at.slope2), float(at.slope2 - at.square)
+    room = 0.0 if abs(room) <= NOISE * slope2 else room  # sigma_b2 for each sigma_w2
+    if slope2 == 0 or room < 0 or (name == "sigma_b2" and (target == 0) != (room == 0)):
+        return None
+    if name == "sigma_b2":
+        sigma_w2 = target / room if room else 1 / slope2
+    else:
+        sigma_w2 = target if name == "sigma_w2" else target / slope2
+    return CriticalPoint(sigma_w2, sigma_w2 * room, sigma_w2 * slope2, 0.0, "stable")
 
 
 def half_stable_point(activation: str | Activation) -> CriticalPoint | None:

@@ -11,6 +11,7 @@ from numpy.polynomial.chebyshev import chebfit, chebpts1, chebval
 from jaxmlp import checks
 from jaxmlp.activations import Activation
 from jaxmlp.meanfield.correlations import (
+    ACCURACY,
     WIDEST,
     decorrelation_of_weights,
     from_angle,
@@ -95,13 +96,13 @@ def _correlations(act, q, share, chi_1):
 
     share: of the weights in the variance q, the biases having the rest.
     """
-    c, chi_c = np.ones_like(q), chi_1.copy()
+    c, chi_c = np.ones_like(q), np.where(np.abs(chi_1 - 1) <= ACCURACY, 1.0, chi_1)
     for end in (0.0, math.inf):  # there the map depends on the activation alone
         if (q == end).any():
             settles, slope = settled_correlation(act, 1.0, 0.0, end)
             c[q == end], chi_c[q == end] = np.nan if settles is None else settles, slope
     inside = (q > 0) & np.isfinite(q)
-    chaotic = inside & ((chi_1 > 1 + 1e-10) | bool(jumps(act)))  # integrals are right to 1e-10
+    chaotic = inside & ((chi_c > 1) | bool(jumps(act)))
     if chaotic.any():
         c[chaotic], chi_c[chaotic] = _below_one(act, q[chaotic], share[chaotic])
     return c, chi_c

@@ -3,11 +3,12 @@
 import math
 from typing import NamedTuple
 
-from jaxmlp import checks
+from jaxmlp import checks, norms
 from jaxmlp.activations import Activation
 from jaxmlp.meanfield.correlations import settled_correlation
-from jaxmlp.meanfield.integrals import moments
+from jaxmlp.meanfield.integrals import LARGEST, moments
 from jaxmlp.meanfield.lengths import NOISE, checked, settled
+from jaxmlp.meanfield.remedies import strength
 
 
 class FixedPoint(NamedTuple):
@@ -39,25 +40,75 @@ class FixedPoint(NamedTuple):
 
 
 def fixed_point(
-    activation: str | Activation, sigma_w2: float, sigma_b2: float, q0: float = 1.0
+    activation: str | Activation,
+    sigma_w2: float,
+    sigma_b2: float,
+    q0: float = 1.0,
+    *,
+    residual: float | str | None = None,
+    norm: str | None = None,
 ) -> FixedPoint:
     """Return where length and correlation settle, starting from variance q0 of the first layer's z.
 
     Poole et al. 2016; Schoenholz et al. 2017, "Deep information propagation".
 
+    With residual and norm as in `MLP`, the same of the stream S (`meanfield/remedies.py`; norm_eps
+    is taken as 0). Behind a norm q is settled after one layer, and chi_1 is `sigma_w2 E phi'^2 /
+    (sigma_w2 E phi^2 + sigma_b2)` at variance 1. With a residual the length grows without end, and
+    chi_1 is that of the limit: 1 for bounded activations, and behind a norm. There gradients grow,
+    and correlations settle, more slowly than any exponential: no depth scale says how.
+
     Raises:
-      ValueError: for variances out of range, softmax, or an activation that cannot be integrated.
+      ValueError: for variances out of range, softmax, or an activation that cannot be integrated;
+        an unknown residual or norm, and a residual that depends on the depth.
 
     Example:
       >>> point = fixed_point("relu", 2.0, 0.0, q0=3.0)
       >>> point.q, round(point.chi_1, 12), point.c, point.stability
       (3.0, 1.0, 1.0, 'scale-invariant')
+      >>> round(fixed_point("sigmoid", 1.0, 0.0, norm="rms").chi_1, 5)
+      0.15283
     """
-    activation, sigma_w2, sigma_b2 = checked(activation, sigma_w2, sigma_b2)
-    q, stability = settled(activation, sigma_w2, sigma_b2, checks.positive_number("q0", q0))
+    activation, w, b = checked(activation, sigma_w2, sigma_b2)
+    q0, alpha = checks.positive_number("q0", q0), strength(residual, None)
+    if norms.get(norm) is not None:
+        return _normed(activation, w, b, q0, alpha)
+    if alpha is not None:
+        return _residual(activation, w, b, q0, alpha)
+    q, stability = settled(activation, w, b, q0)
     at = moments(activation, q)
-    chi_1, chi_par = sigma_w2 * float(at.slope2), sigma_w2 * float(at.gain)
-    c, chi_c = settled_correlation(activation, sigma_w2, sigma_b2, q)
+    correlation = settled_correlation(activation, w, b, q)
+    return _point(q, w * float(at.slope2), w * float(at.gain), *correlation, stability)
+
+
+def _normed(activation, w, b, q0, alpha) -> FixedPoint:
+    """Behind a norm phi sees variance 1 everywhere."""
+    at = moments(activation, 1.0)
+    added, passed = w * float(at.square) + b, w * float(at.slope2)
+    if alpha is not None and alpha**2 * added == 0:
+        return _point(q0, 1 + alpha**2 * passed / q0, 1.0, None, 1.0, "scale-invariant")
+    c, chi_c = settled_correlation(activation, w, b, 1.0)
+    if alpha is not None:
+        return _point(math.inf, 1.0, 1.0, c, 1.0, "diverges")
+    return _point(added, passed / added if added else 0.0, 0.0, c, chi_c, "stable")
+
+
+def _residual(activation, w, b, q0, alpha) -> FixedPoint:
+    """Without a norm: the limit of a length that only grows."""
+    start = moments(activation, q0)
+    if alpha**2 * (w * float(start.square) + b) == 0:
+        chi_1 = 1 + alpha**2 * w * float(start.slope2)
+        return _point(q0, chi_1, 1.0, None, 1.0, "scale-invariant")
+    at = moments(activation, math.inf)
+    c, chi_c = settled_correlation(activation, w, b, math.inf)
+    # What is added to the length, as a share of it: the power law of E phi^2 is that of its slope
+    share = alpha**2 * w * float(moments(activation, LARGEST).square) / LARGEST
+    chi_c = chi_c if math.isinf(share) else (1 + share * chi_c) / (1 + share)
+    slopes = 1 + alpha**2 * w * float(at.slope2), 1 + alpha**2 * w * float(at.gain)
+    return _point(math.inf, *slopes, c, chi_c, "diverges")
+
+
+def _point(q, chi_1, chi_par, c, chi_c, stability) -> FixedPoint:
     scales = depth_scale_of_length(chi_par, stability), depth_scale(chi_c), depth_scale(chi_1)
     return FixedPoint(q, chi_1, chi_par, c, chi_c, *scales, stability)
 

@@ -81,6 +81,10 @@ def unresolved(activation: Activation, q: float) -> ValueError:
 def moments_or_nan(activation: Activation, q, most_panels: int = MOST) -> Moments:
     """As `moments`, with NaN for a q that so many panels do not resolve."""
     q = np.asarray(q, np.float64)
+    if activation.homogeneous:
+        slope2 = _mean_slope2(activation)
+        square = q * slope2 if slope2 else np.zeros_like(q)  # not inf times 0
+        return Moments(square, np.full_like(q, slope2), np.full_like(q, slope2))
     inside = np.clip(q.ravel(), SMALLEST, LARGEST)
     found = _moments(activation, inside, most_panels)
     beyond = inside != q.ravel()
@@ -92,7 +96,14 @@ def moments_or_nan(activation: Activation, q, most_panels: int = MOST) -> Moment
             law = np.where(found[:, beyond] == 0, 0, np.round(law, 6))  # 2 points give 7 digits
             power = np.exp(law * np.log(q.ravel()[beyond] / inside[beyond]))
             found[:, beyond] *= np.where(law == 0, 1, power)
-    return _exact_at_zero(activation, q, Moments(*found.reshape(-1, *q.shape)))
+    found = _exact_at_zero(activation, q, Moments(*found.reshape(-1, *q.shape)))
+    return _exact_at_infinity(activation, q, found)
+
+
+@functools.cache
+def _mean_slope2(activation) -> float:
+    """E phi'^2 of a straight line on each side of 0."""
+    return float(np.mean(values_and_slopes(activation, np.array([-1.0, 1.0]))[1] ** 2))
 
 
 def _exact_at_zero(activation, q, found):
@@ -105,6 +116,16 @@ def _exact_at_zero(activation, q, found):
     passes_0 = np.abs(A).max() < 10 * near
     gain = np.where((q == 0) & passes_0, np.mean(D**2), found.gain)
     return found._replace(slope2=slope2, gain=gain)
+
+
+def _exact_at_infinity(activation, q, found):
+    """Take slopes that have a limit at q = inf from far out: there phi is a straight line."""
+    at_end = np.isinf(q) & (found.slope2 > 0) & np.isfinite(found.slope2)
+    if not at_end.any():
+        return found
+    far = 1e50  # its sixth power is a float64, and powers of activations are of lower degree
+    slope2 = np.mean(values_and_slopes(activation, np.array([-far, far]))[1] ** 2)
+    return Moments(found.square, *(np.where(at_end, slope2, old) for old in found[1:]))
 
 
 def _moments(activation, q, most_panels):
@@ -158,7 +179,7 @@ def expect(
 
 def _integrals(activation, q, integrands, num):
     """The integrals with so many panels, and those of the absolute values; a few q at a time."""
-    centres = _centres(activation)
+    centres = centres_of(activation)
     step = max(1, _AT_ONCE // (2 * NODES * num * len(centres)))
     parts = []
     for i in range(0, len(q), step):
@@ -196,7 +217,7 @@ def half_difference(activation: Activation, q: float, theta: float) -> float:
 
 def _double_integral(activation, q, theta, num):
     root, c, s = np.sqrt(q), np.cos(theta), np.sin(theta)
-    centres = _centres(activation)
+    centres = centres_of(activation)
     g, outer = panels(centres / root, min(1, 1 / root, s), num, REACH_OF_TWO)
     of_u2 = np.append((centres / root - c * g[:, None]) / s, np.zeros((len(g), 1)), axis=1)
     h, inner = panels(np.sort(of_u2, axis=1), min(1, 1 / (s * root)), num, REACH_OF_TWO)
@@ -238,7 +259,7 @@ def _unit_panels(num: int):
     return ((np.arange(num)[:, None] + (x + 1) / 2) / num).ravel(), np.tile(w / 2 / num, num)
 
 
-def _centres(activation: Activation) -> np.ndarray:
+def centres_of(activation: Activation) -> np.ndarray:
     """The kinks and 0, where elu, softsign and others have a corner in the slope."""
     return np.unique([0.0, *activation.kinks])
 

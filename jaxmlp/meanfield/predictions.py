@@ -1,7 +1,8 @@
 """Predictions for each layer of a network: mean field, and the spread of networks of finite width.
 
-What a depth sweep measures for one input, the norm of dz[l] over that at the output, is predicted
-for wide networks (`E|dz[l]|^2 = chi_1(q[l]) E|dz[l+1]|^2`) and for networks of a given width.
+What a depth sweep measures for one input, the norm of dS[l] over that at the output, is predicted
+for wide networks (`E|dS[l]|^2 = chi_1 E|dS[l+1]|^2`) and for networks of a given width. S is z
+itself, or, with a residual, what the layers add to.
 """
 
 import functools
@@ -16,20 +17,22 @@ import numpy as np
 from jaxmlp import checks, initializers
 from jaxmlp.activations import Activation
 from jaxmlp.initializers import Initializer
-from jaxmlp.meanfield import finite_width
+from jaxmlp.meanfield import finite_streams, finite_width, remedies
 from jaxmlp.meanfield.correlations import decorrelation
-from jaxmlp.meanfield.integrals import SMALLEST, moments
+from jaxmlp.meanfield.integrals import SMALLEST
 from jaxmlp.meanfield.lengths import NOISE, checked
 
 
 class Prediction(NamedTuple):
     """Predictions for layers 1..L, arrays of length L, for one input; compare with `GradientFlow`.
 
-    q: variance of the units of z[l].
-    chi_1: factor of squared gradients, E|dz[l]|^2 / E|dz[l+1]|^2; NaN for the output layer.
-    correlation: of z[l] between two inputs of the same mean square and cosine c0.
-    log10_delta: log10 of |dz[l]| / |dz[L]| at infinite width; 0 for the output layer.
-    mean, sd: of log10_delta over networks of that width; None without a width.
+    q: variance of the units of S[l].
+    chi_1: factor of squared gradients, E|dS[l]|^2 / E|dS[l+1]|^2; NaN for the output layer.
+    correlation: of S[l] between two inputs of the same mean square and cosine c0.
+    log10_stream: log10 of |dS[l]| / |dS[L]| at infinite width; 0 for the output layer.
+    log10_delta: the same of dz[l]: less by log10 alpha where the layer has a residual, -inf with
+      "rezero", whose gates are closed at birth.
+    mean, sd: of log10_stream over networks of that width; None without a width.
     low, high: `mean -+ 3 sd / sqrt(num_nets)`, where the mean of so many networks lies in about
       99.7% of all cases; None without a width.
     """
@@ -37,6 +40,7 @@ class Prediction(NamedTuple):
     q: np.ndarray
     chi_1: np.ndarray
     correlation: np.ndarray
+    log10_stream: np.ndarray
     log10_delta: np.ndarray
     mean: np.ndarray | None = None
     sd: np.ndarray | None = None
@@ -54,6 +58,9 @@ def predict(
     c0: float = 0.0,
     width: int | Sequence[int] | None = None,
     num_nets: int = 1,
+    residual: float | str | None = None,
+    norm: str | None = None,
+    norm_eps: float = 1e-6,  # that of MLP
 ) -> Prediction:
     """Predict length, correlation and gradient norm at each layer of an MLP.
 
@@ -64,7 +71,10 @@ def predict(
 
     Finite width: exact for linear, ReLU, leaky ReLU and PReLU, with biases or without; else to
     leading order in 1/width, at any depth/width, from 10,000 simulated networks of three numbers
-    for each layer (`meanfield/finite_width.py`); the seed is fixed.
+    for each layer (`meanfield/finite_width.py`). With a residual or a norm, from 1,000 to 10,000
+    networks drawn exactly, in a time that grows with depth and width
+    (`meanfield/finite_streams.py`). The seeds are fixed. Weights are Gaussian: a named
+    initialisation has the same band up to 1/width, orthogonal weights have a narrower one.
 
     Args:
       activation: of every hidden layer; prelu at the slope it starts with.
@@ -75,15 +85,21 @@ def predict(
       c0: cosine of two inputs.
       width: of the hidden layers, one or one for each; None for infinite width only.
       num_nets: over how many networks a mean is taken; sets low and high.
+      residual, norm, norm_eps: as `MLP` takes them (`meanfield/remedies.py` has the formulas). The
+        norms differ at finite width only.
 
     Raises:
       ValueError: for numbers out of range or of the wrong length; an activation that cannot be
-        integrated.
+        integrated; an unknown residual or norm; a norm over fewer than 3 units, which lets no
+        derivative through.
 
     Example:
       >>> of = predict("relu", 2.0, 0.0, depth=50, width=256, num_nets=20)
       >>> of.q.shape, round(float(of.log10_delta[0]), 9), round(float(of.mean[0]), 3)
       ((51,), 0.0, -0.107)
+      >>> of = predict("relu", 2.0, 0.0, depth=50, residual="1/sqrt(depth)")
+      >>> round(float(10 ** of.log10_stream[0]), 2), round(math.sqrt(math.e), 2)
+      (1.63, 1.65)
     """
     depth = checks.integer("depth", depth, at_least=1)
     num_nets = checks.integer("num_nets", num_nets, at_least=1)
@@ -92,20 +108,33 @@ def predict(
     activation, _, b = checked(activation, w[0], sigma_b2)
     if not -1 <= c0 <= 1:
         raise ValueError(f"c0 must lie in -1..1, got {c0}")
-    q = _lengths(activation, w, b, checks.positive_number("q0", q0))
-    chi_1 = np.append(w[1:] * moments(activation, q[:-1]).slope2, np.nan)
+    widths = None
+    if width is not None:
+        widths = [checks.integer("width", n, at_least=1) for n in _for_each("width", width, depth)]
+    stream = remedies.stream(residual, norm, norm_eps, depth, widths)
+    q = remedies.lengths(activation, w, b, checks.positive_number("q0", q0), stream)
+    chi_1 = np.append(remedies.factors(activation, w, q, stream), np.nan)
     with np.errstate(divide="ignore"):
         infinite = _from_output(np.log10(chi_1[:-1]) / 2)
-    wide = Prediction(q, chi_1, _correlations(activation, w, b, q, q0, c0), infinite)
-    if width is None:
+        of_z = np.append(0.0, np.log10(stream.gain))
+    correlations = _correlations(activation, w, b, q, q0, c0, stream)
+    wide = Prediction(q, chi_1, correlations, infinite, infinite + of_z)
+    if widths is None:
         return wide
-    widths = [checks.integer("width", n, at_least=1) for n in _for_each("width", width, depth)]
-    if not chi_1[:-1].any():  # step and sign: no gradient in any network
-        return wide._replace(mean=infinite, sd=np.zeros(depth + 1), low=infinite, high=infinite)
-    of_ln = np.array(finite_width.statistics(activation, w, b, q, widths))
-    mean, sd = of_ln / (2 * math.log(10))  # from ln of the square to log10
+    mean, sd = _over_networks(activation, w, b, wide, widths, stream)
     reach = 3 * sd / math.sqrt(num_nets)  # 99.7% of a normal law
     return wide._replace(mean=mean, sd=sd, low=mean - reach, high=mean + reach)
+
+
+def _over_networks(activation, w, b, wide: Prediction, widths, stream):
+    """Mean and standard deviation of log10_stream."""
+    if wide.chi_1[-2] == 0:  # step and sign: no gradient in any network
+        return wide.log10_stream, np.zeros(len(w))
+    if stream.norm is None and not stream.keep.any():
+        of_ln = finite_width.statistics(activation, w, b, wide.q, widths)
+    else:
+        of_ln = finite_streams.statistics(activation, w, b, wide.q[0], widths, stream)
+    return np.array(of_ln) / (2 * math.log(10))  # from ln of the square to log10
 
 
 def variances(init: str | Initializer, sizes: Sequence[int]) -> tuple[np.ndarray, float]:
@@ -167,19 +196,28 @@ def _from_output(steps):
     return np.append(np.cumsum(steps[::-1])[::-1], 0.0)
 
 
-def _lengths(activation, w, b, q0):
-    q = [w[0] * q0 + b]
-    for w_next in w[1:]:
-        with np.errstate(over="ignore"):
-            q.append(w_next * float(moments(activation, q[-1]).square) + b)
-    return np.array(q)
-
-
-def _correlations(activation, w, b, q, q0, c0):
+def _correlations(activation, w, b, q, q0, c0, stream):
     """c of each layer; `1 - c` is what is carried, until it and q, or the map at q -> 0, settle."""
     e, close = [w[0] * q0 * (1 - c0) / q[0]], functools.partial(math.isclose, rel_tol=NOISE)
+    same = np.diff(w[1:]) == 0  # does layer l + 3 do what layer l + 2 does?
+    same &= (np.diff(stream.keep.astype(int)) == 0) & (np.diff(stream.gain) == 0)
+    kept = _kept(q, stream)
     for l in range(1, len(q)):
-        still = l > 1 and close(e[-1], e[-2]) and w[l] == w[l - 1]
+        still = l > 1 and same[l - 2] and close(e[-1], e[-2])
         still = still and (close(q[l - 1], q[l - 2]) or q[l - 2] < SMALLEST)
-        e.append(e[-1] if still else decorrelation(activation, w[l], b, q[l - 1], e[-1]))
+        if not still:  # a mean of what the layer adds and what the stream has, weighted by q
+            added = decorrelation(activation, w[l], b, stream.seen(q[l - 1]), e[-1])
+            e.append(kept[l - 1] * e[-1] + (1 - kept[l - 1]) * added)
+        else:
+            e.append(e[-1])
     return 1 - np.array(e)
+
+
+def _kept(q, stream):
+    """The stream's share in the variance of the layer above, for layers 1..L-1."""
+    known = np.isfinite(q[1:]) & (q[1:] > 0)
+    share = np.divide(q[:-1], q[1:], out=np.ones(len(q) - 1), where=known)
+    if not known.all():  # beyond the range of float64 it is what it has become
+        last = np.maximum.accumulate(np.where(known, np.arange(len(known)), 0))
+        share = share[last]
+    return np.where(stream.keep, share, 0.0)

@@ -53,7 +53,7 @@ def _depth_scales(diagram, ax, scale, levels):
 def prediction_band(
     prediction, ax=None, *, x="layer", at_output=0.0, color=None, label: str | None = "mean field"
 ):
-    """Draw the predicted log10 of the per-sample dZ norm as a line, with its band over layers.
+    """Draw the predicted log10 of the per-sample dS norm as a line, with its band over layers.
 
     The line is the mean at finite width, or that of infinite width where no width was given.
 
@@ -65,7 +65,7 @@ def prediction_band(
     ax = new_axes(ax)
     L = len(prediction.log10_delta)
     at = np.arange(1, L + 1) if x == "layer" else np.arange(L)[::-1]
-    line = prediction.log10_delta if prediction.mean is None else prediction.mean
+    line = prediction.log10_stream if prediction.mean is None else prediction.mean
     (drawn,) = ax.plot(at, at_output + line, "--", color=color, label=label)
     if prediction.low is not None:
         low, high = at_output + prediction.low, at_output + prediction.high

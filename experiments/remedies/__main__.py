@@ -1,0 +1,71 @@
+"""Measure gradients at birth, train, print the table, draw the figure."""
+
+from concurrent import futures
+
+import numpy as np
+
+import experiments.remedies
+from experiments import common
+from experiments.remedies.options import Config, check
+
+
+def main(config: Config) -> None:
+    from experiments.remedies import birth, figures, training
+    from experiments.remedies.kinds import kinds_of
+
+    check(config)
+    kinds, rows, found = kinds_of(config.activations, config.cures), [], []
+    with common.Results("remedies", config) as results:
+        with common.progress("kinds of networks") as report, futures.ThreadPoolExecutor(2) as pool:
+            # Two at a time: much of the work is compiling, which lets go of the interpreter
+            measured = [pool.submit(birth.born, config, kind) for kind in kinds]
+            fitted = [pool.submit(training.trained, config, kind) for kind in kinds]
+            for done, future in enumerate([*measured, *fitted], start=1):
+                future.result()
+                report(done, len(measured) + len(fitted))
+        found = [future.result() for future in measured]
+        rows = [row for future in fitted for row in future.result()]
+        results.csv(birth.rows(found), "_birth")
+        results.csv(rows, "_trained")
+        table = [summary(b, own.result()) for b, own in zip(found, fitted, strict=True)]
+        results.csv(table)
+        common.table(f"{config.depth} layers of {config.width} units: what cures them?", table)
+        print(NOTE)
+        results.figure(figures.cures(config, found, table))
+
+
+def summary(b, rows: common.Rows) -> dict:
+    """The numbers of one kind."""
+    from experiments.remedies.training import best
+
+    rate, accuracies = best(rows)
+    predicted = b.predicted.mean if b.predicted else [np.nan] * 2
+    return {
+        "activation": b.kind.activation,
+        "init": b.kind.init,
+        "cure": b.kind.cure,
+        "decades at birth": b.change,
+        "predicted": float(predicted[0] - predicted[-2]),
+        "largest |z|": float(np.abs(b.z).max()) if b.predicted else np.nan,
+        "best rate": rate,
+        "accuracy": float(np.mean(accuracies)),
+        "lowest": min(accuracies),
+        "highest": max(accuracies),
+    }
+
+
+NOTE = """
+decades at birth: log10 of |dS| at the first hidden layer over that at the last, mean of networks
+with one output and one digit; predicted: mean-field theory at that width; z: its distance from the
+measured mean in standard errors, largest of all layers.
+accuracy: on the digits that were trained on, in the last epoch, with the best learning rate: mean,
+lowest and highest of the seeds."""
+
+
+if __name__ == "__main__":
+    smoke = {
+        "activations": ("relu",), "cures": ("residual 1/sqrt(depth)", "layer norm"), "depth": 5,
+        "width": 8, "num_nets": 2, "num_seeds": 1, "learning_rates": (0.01, 0.1),
+        "num_samples": 32, "epochs": 2,
+    }  # fmt: skip
+    common.run(main, common.parse(Config, experiments.remedies.__doc__, **smoke))

@@ -1,0 +1,50 @@
+"""How well networks of a kind fit digits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxmlp
+from experiments import common
+from experiments.remedies.kinds import Kind
+from experiments.remedies.options import Config
+
+
+def trained(config: Config, kind: Kind) -> common.Rows:
+    """Train networks of a kind by gradient descent: a row for each learning rate and seed.
+
+    accuracy: of the last epoch, each batch as it was met; that of chance for a network that
+    diverged.
+    """
+    X, Y = common.digits(config.num_samples)
+    sizes = (X.shape[1], *[config.width] * config.depth, 10)
+    seeds, rates = common.seeds(config, config.num_seeds), config.learning_rates
+    networks = kind.draw(sizes, seeds)
+    grid = [(k, rate) for k in range(len(seeds)) for rate in rates]
+    _, history = jaxmlp.fit_many(
+        jaxmlp.Objective(kind.mlp(sizes, "softmax"), "cross_entropy"),
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *(networks[k] for k, _ in grid)),
+        X, Y, optimizer=optax.sgd, learning_rates=[rate for _, rate in grid],
+        epochs=config.epochs, batch_size=config.batch_size, key=jax.random.key(config.seed),
+    )  # fmt: skip
+    assert history.accuracy is not None
+    chance = float(np.bincount(Y).max() / len(Y))
+    return [
+        {
+            "activation": kind.activation, "init": kind.init, "cure": kind.cure,
+            "learning_rate": rate, "seed": seeds[k], "diverged": bool(history.diverged[i]),
+            "accuracy": chance if history.diverged[i] else float(history.accuracy[i, -1]),
+        }
+        for i, (k, rate) in enumerate(grid)
+    ]  # fmt: skip
+
+
+def best(rows: common.Rows) -> tuple[float, list[float]]:
+    """The learning rate of highest mean accuracy, and its networks' accuracies."""
+    rates = dict.fromkeys(row["learning_rate"] for row in rows)
+    own = {
+        rate: [row["accuracy"] for row in rows if row["learning_rate"] == rate] for rate in rates
+    }
+    rate = max(own, key=lambda rate: np.mean(own[rate]))
+    return rate, own[rate]
