@@ -89,6 +89,7 @@ WRONG = [
     ("any_model", "--width 6", "width must be a multiple of 4"),
     ("papers", "--papers heh", "unknown paper 'heh'"),
     ("equivalence", "--depths 0", "depths must be at least 1, got 0"),
+    ("student", "--sizes 3", "sizes must name two layers or more, got (3,)"),
     ("student", "--limit nan", "limit must be finite and above 0, got nan"),
     ("depth_sweep", "--seed 4294967296", "seed must lie in 0..4294967295, got 4294967296"),
     ("phase_diagram", "--seed -1", "seed must be at least 0, got -1"),

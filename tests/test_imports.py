@@ -41,6 +41,7 @@ ORDER = [
     "sweep",
     "datasets",
     "plotting",
+    "lecture",
     "__main__",
 ]
 FILES = {  # a module may be a package
