@@ -98,8 +98,9 @@ def measure_together(
         found = {}
         for i, job in enumerate(batch.jobs):
             for network in job.networks:
-                own = jax.tree.map(lambda x: x[i], (ahead, back[network.depth]))  # noqa: B023
-                found[network] = engine.columns(*own, len(X), network.depth)
+                own = (ahead, back[network.depth])
+                ways, returned = jax.tree.map(lambda x: x[i], own)  # noqa: B023
+                found[network] = engine.columns(ways, returned, len(X), network.depth)
                 if np.any(found[network]["status"] == flow.UNDECIDED):
                     found |= engine.measure(job.only({network}), X, Y, outputs, functions)
         return found
