@@ -3,7 +3,7 @@
 from jaxmlp.sweep.depth import Planned, depth_sweep, plan
 from jaxmlp.sweep.engine import measure
 from jaxmlp.sweep.grid import Job, Network
-from jaxmlp.sweep.run import run, workers
+from jaxmlp.sweep.run import WorkersDied, run, workers
 from jaxmlp.sweep.table import VERDICTS, SweepTable, verdict
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Network",
     "Planned",
     "SweepTable",
+    "WorkersDied",
     "depth_sweep",
     "measure",
     "plan",
