@@ -172,7 +172,7 @@ def rule(divisor: int, statistics: bool, *, quick: bool = False) -> Rule:
       UNDECIDED: squares are summed as they are. act' is kept on the way forward.
     """
     return Rule(
-        functools.partial(_forward, statistics=statistics, quick=quick),
+        functools.partial(forward, statistics=statistics, quick=quick),
         functools.partial(_backward, divisor=divisor, quick=quick),
         lambda dA: scaled(jnp.zeros_like(dA.mantissa), VERY_SMALL, 0, dA.cause),
     )
@@ -203,7 +203,8 @@ def scaled_input(X: Float[Array, "m d"]) -> Scaled:
     return scaled(times_power(X, -size), size, 0, cause)
 
 
-def _forward(spec: Spec, sized: Sized, carry, *, statistics: bool, quick: bool):
+def forward(spec: Spec, sized: Sized, carry, *, statistics: bool, quick: bool = False):
+    """Pass a layer forwards on Scaled arrays; a rule of its own may walk back differently."""
     A_prev, S_prev = carry
     layer, act = sized.layer, spec.activation
     # Z = A_prev @ W + b at an exponent that neither term leaves

@@ -5,6 +5,7 @@ from jaxmlp.sweep.engine import measure
 from jaxmlp.sweep.grid import Job, Network
 from jaxmlp.sweep.run import WorkersDied, run, workers
 from jaxmlp.sweep.table import VERDICTS, SweepTable, verdict
+from jaxmlp.sweep.training import training_sweep
 
 __all__ = [
     "VERDICTS",
@@ -17,6 +18,7 @@ __all__ = [
     "measure",
     "plan",
     "run",
+    "training_sweep",
     "verdict",
     "workers",
 ]

@@ -71,7 +71,7 @@ def depth_sweep(
       TypeError, ValueError: as `Objective`; for an empty list, for two entries of one name, for
         labels of one class without num_classes.
     """
-    cells, X, Y, K = _checked(
+    cells, X, Y, K = checked_data(
         X, Y, num_classes, activations=activations, inits=inits, depths=depths, seeds=seeds,
         num_seeds=num_seeds, width=width, residuals=residuals, norms=norms, loss=loss,
     )  # fmt: skip
@@ -128,7 +128,7 @@ def plan(*, X, Y, loss="cross_entropy", num_classes=None, store=None, **axes: An
       Planned(networks=4, jobs=2, held=0, parameters=324, bytes_at_once=832)
     """
     axes = {"num_seeds": None, "seeds": None, "residuals": None, "norms": None} | axes
-    cells, X, Y, K = _checked(X, Y, num_classes, loss=loss, **axes)
+    cells, X, Y, K = checked_data(X, Y, num_classes, loss=loss, **axes)
     networks, held = cells.networks, 0
     if store is not None and Path(store).exists():
         with Store(store) as kept:
@@ -154,7 +154,7 @@ def _about(X: Any, Y: Any, K: int) -> dict[str, Any]:
     return {"dtype": str(X.dtype), "data": fingerprint(X, Y, K)[:16], "engine": engine.VERSION}
 
 
-def _checked(X: Any, Y: Any, num_classes: int | None, *, loss: str, **axes: Any):
+def checked_data(X: Any, Y: Any, num_classes: int | None, *, loss: str, **axes: Any):
     """Return the grid, the data as the output layer by itself takes them, and K."""
     cells = grid.checked(**axes, loss=loss)
     K = grid.outputs(loss, Y, num_classes)
