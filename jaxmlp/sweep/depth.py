@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp import edge
+from jaxmlp import checks, edge
 from jaxmlp.layer import Layer
 from jaxmlp.objective import check
 from jaxmlp.sweep import engine, grid, together
@@ -62,9 +62,9 @@ def depth_sweep(
         measured again, unless the data, the dtype or the engine's version are others: a sweep that
         was ended goes on from there. The table is read from it when it is asked for its rows.
       devices: of one platform, as `jax.devices()` lists them; networks are spread over them.
-      networks_at_once: so many of equal shapes go through one program side by side. By default as
-        many as fit on an accelerator, and 1 on a CPU, where several threads are faster. Batched
-        products round otherwise: numbers agree to about 1e-5 decades.
+      networks_at_once: so many of equal shapes go through one program side by side on each device.
+        By default as many as fit on an accelerator, and 1 on a CPU, where several threads are
+        faster. Batched products round otherwise: numbers agree to about 1e-5 decades.
       progress: `progress(networks_done, networks)`, called in this thread.
 
     Raises:
@@ -81,6 +81,8 @@ def depth_sweep(
         X, Y = np.asarray(X), np.asarray(Y)
     jobs: Any = cells.jobs
     measure = functools.partial(engine.measure, X=X, Y=Y, outputs=K, functions=functions)
+    if networks_at_once is not None:
+        checks.integer("networks_at_once", networks_at_once, at_least=1)
     at_once = together.at_once(networks_at_once, devices, _bytes_at_once(cells, X))
     if at_once > 1 or devices is not None:
         if not in_this_process(executor):

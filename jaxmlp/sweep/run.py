@@ -44,8 +44,8 @@ def run(
       progress: `progress(networks_done, networks)`.
 
     Raises:
-      RuntimeError: if an executor loses a process and is no function that makes one, or loses
-        three without a finished job in between; it names the jobs that were running.
+      WorkersDied: if an executor loses a process and is no function that makes one, or loses three
+        without a finished job in between; it names the jobs that were running.
     """
     jobs = list(jobs)
     networks = [network for job in jobs for network in job.networks]
@@ -185,11 +185,15 @@ def _size(pool: Executor) -> int:
     return getattr(pool, "_max_workers", 16)
 
 
-def _given_up(losses: int, running: list) -> RuntimeError:
+class WorkersDied(RuntimeError):
+    """An executor lost its processes; what was finished is kept."""
+
+
+def _given_up(losses: int, running: list) -> WorkersDied:
+    times = f"{losses} times without a finished job in between" if losses > 1 else "once"
     names = "; ".join(map(str, running))
-    return RuntimeError(
-        f"worker processes died {losses} times without a finished job in between; what was "
-        f"finished before is kept. These jobs were running: {names}"
+    return WorkersDied(
+        f"worker processes died {times}; what was finished is kept. Running were: {names}"
     )
 
 
