@@ -53,7 +53,7 @@ def main(config: Config) -> None:
     common.check_integers(config, "depth", "width", "num_steps")
     common.check_positive(config, "learning_rate")
     params, X, Y = given(config) if config.weights else drawn(config)
-    sizes = (X.shape[1], *(layer[0].shape[1] for layer in params))
+    sizes = (X.shape[1], *(W.shape[1] for W, _ in params))
     J = jaxmlp.Objective(jaxmlp.MLP(sizes, hidden=config.hidden, stack_from=None), "cross_entropy")
     with common.Results("why", config) as results:
         flow = jaxmlp.gradient_flow(J)(params, X, Y)
@@ -71,7 +71,7 @@ def main(config: Config) -> None:
         common.table(f"Remedies, {config.num_steps} steps of {config.learning_rate:g}", remedies)
 
 
-def drawn(config: Config):
+def drawn(config: Config) -> tuple[Any, Any, Any]:
     """Parameters of such a network, and the spiral."""
     import jax
 
@@ -85,7 +85,7 @@ def drawn(config: Config):
     return [(layer.W, layer.b) for layer in params], data.X, data.Y
 
 
-def given(config: Config):
+def given(config: Config) -> tuple[Any, Any, Any]:
     """The parameters of the file as a list of (W, b), its X and Y or the spiral's."""
     import numpy as np
 
@@ -96,7 +96,7 @@ def given(config: Config):
         arrays = {name: np.asarray(file[name]) for name in file.files}
     data = jaxmlp.datasets.spiral()
     X, Y = arrays.pop("X", data.X), arrays.pop("Y", data.Y)
-    pairs = [(layer.W, layer.b) for layer in jaxmlp.layers(jaxmlp.from_dict(arrays))]
+    pairs = [(layer.W, layer.b) for layer in jaxmlp.layers(jaxmlp.from_dict(arrays))]  # pyright: ignore
     single = np.float32  # a step is lost in float32, and so it is judged there
     return [(np.asarray(W, single), np.asarray(b, single)) for W, b in pairs], single(X), Y
 

@@ -33,6 +33,7 @@ ORDER = [
     "scaled",
     "flow_report",
     "flow",
+    "spectrum",
     "gradcheck",
     "testing",
     "train",
@@ -40,6 +41,7 @@ ORDER = [
     "sweep",
     "datasets",
     "plotting",
+    "lecture",
     "__main__",
 ]
 FILES = {  # a module may be a package
