@@ -40,12 +40,13 @@ def spectra(config: Config, found: list):
         ax.set_ylabel("log10 s over depth")
     for ax in axes[1]:
         ax.set_xlabel("rank / width")
-    deepest = max(found, key=lambda m: (m.activation == "linear") * (m.weights[0] == "g") * m.depth)
+    gaussian = [m for m in found if (m.activation, m.weights) == ("linear", "gaussian")]
+    deepest = max(gaussian, key=lambda m: m.depth)
     span = np.nanmean(deepest.log10_s[:, 0] - deepest.log10_s[:, -1])
     figure.suptitle(
-        f"Gaussian layers spread the Jacobian over {span:,.0f} decades in {deepest.depth:,} layers; "
-        "orthogonal linear\nlayers keep it at one. Lines: exponents of the theory; triangles: the "
-        "largest value in theory", fontsize=10,
+        f"Gaussian layers spread the Jacobian over {span:,.0f} decades in {deepest.depth:,} layers, "
+        "orthogonal linear layers\nover none. Lines: exponents of the theory; triangles: its largest "
+        "value", fontsize=10,
     )  # fmt: skip
     return figure
 
@@ -71,5 +72,7 @@ def by_layer(config: Config, found: list):
         bare(ax)
     axes[0, 0].set_ylabel("decades a layer")
     axes[0, 0].legend(frameon=False, fontsize=8, title="direction")
-    figure.suptitle("Every direction grows at its own rate, the same in every layer (lines: theory)")
+    figure.suptitle(
+        "Every direction grows at its own rate, the same in every layer (lines: theory)"
+    )
     return figure
