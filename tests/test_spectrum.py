@@ -95,9 +95,9 @@ def test_a_saturated_softmax_has_its_true_singular_values(x64):
 # --- any depth ------------------------------------------------------------------------------------
 
 
-def mp_singular_values(matrices):
-    """log10 of the singular values of a product, first factor rightmost, with 320 digits."""
-    with mpmath.workdps(320):
+def mp_singular_values(matrices, digits=320):
+    """log10 of the singular values of a product, first factor rightmost."""
+    with mpmath.workdps(digits):
         product = np.vectorize(mpmath.mpf, otypes=[object])(matrices[0])
         for M in matrices[1:]:
             product = np.vectorize(mpmath.mpf, otypes=[object])(M) @ product
