@@ -14,6 +14,7 @@ Every gradient is derived by hand, proven equal to `jax.grad`, and measurable at
     jaxmlp.jacobian_spectrum(mlp)(params, X)                         singular values at any depth
     jaxmlp.instruments(J, ("grad", "per_sample_norms"))(params, X, Y)  each sample's own gradient
     jaxmlp.depth_sweep(activations=..., depths=..., X=X, Y=Y)        the same for many networks
+    jaxmlp.training_sweep(depths=..., optimizer="adam:1e-3", num_steps=300, ...)  trained, too
     jaxmlp.meanfield.predict("tanh", 1.0, 0.0, depth=50, width=256)  what theory says of it
 
 Read activations, losses, mlp, objective, backprop in this order and you have read the lecture.
@@ -27,6 +28,7 @@ from jaxmlp import (
     meanfield,
     per_sample,
     plotting,
+    sweep,
     testing,
 )
 from jaxmlp.activations import Activation
@@ -51,8 +53,8 @@ from jaxmlp.per_sample import (
 )
 from jaxmlp.spectrum import LyapunovExponents, jacobian_spectrum, lyapunov_exponents
 from jaxmlp.storage import as_dict, from_dict, layers, stack, weight_mask
-from jaxmlp.sweep import SweepTable, depth_sweep
-from jaxmlp.train import History, Metrics, fit, fit_many, train_step
+from jaxmlp.sweep import SweepTable, depth_sweep, training_sweep
+from jaxmlp.train import History, Metrics, Panel, fit, fit_many, panel, train_step
 
 __version__ = "0.1.0"
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "Metrics",
     "NoiseScale",
     "Objective",
+    "Panel",
     "SweepTable",
     "activations",
     "as_dict",
@@ -91,6 +94,7 @@ __all__ = [
     "lyapunov_exponents",
     "meanfield",
     "noise_scale",
+    "panel",
     "per_sample",
     "per_sample_grads",
     "per_sample_norms",
@@ -98,9 +102,11 @@ __all__ = [
     "plotting",
     "relative_difference",
     "stack",
+    "sweep",
     "testing",
     "trace",
     "train_step",
+    "training_sweep",
     "value_and_grad",
     "weight_mask",
 ]

@@ -164,10 +164,13 @@ def _value_and_grad(J: Objective, argnums, params, X, Y):
     return value, (grads, dX)[argnums]
 
 
-def value_and_gradient(J: Objective, params: Params, X: Float[Array, "m d_0"], Y: Array):
+def value_and_gradient(
+    J: Objective, params: Params, X: Float[Array, "m d_0"], Y: Array, *, recompute: bool = False
+):
     """Return `(J, A[L], dJ/dparams, dJ/dX)` of one walk; unchecked, for use inside jit."""
     m, runs = divisor(J, X.shape[0]), J.mlp.runs
-    home = walked(J, canonical(runs, params), X, Y, lambda pair, _: gradient(pair, m))
+    readout = lambda pair, _: gradient(pair, m)  # noqa: E731
+    home = walked(J, canonical(runs, params), X, Y, readout, recompute=recompute)
     grads = in_container_of(params, grouped_like(params, runs, home.readings))
     return home.value, home.A_L, grads, home.dX / m
 

@@ -22,6 +22,16 @@ _MOST_CHECKED = 1024  # structures remembered
 _LOOKED_AT: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
+def as_layers(params: Any) -> Any:
+    """Return Layers for a list of (W, b), in NumPy too; Layers as they are."""
+    if not isinstance(params, list | tuple) or isinstance(params, Layer):
+        return params
+    is_pair = lambda x: isinstance(x, list | tuple) and 1 <= len(x) <= len(Layer._fields)  # noqa: E731
+    if not params or any(isinstance(x, Layer) or not is_pair(x) for x in params):
+        return params
+    return tuple(Layer(*pair) for pair in params)
+
+
 def checked_params(mlp: Any, params: Any) -> np.dtype:
     """Refuse parameters of another network than `mlp`; return their dtype."""
     leaves, tree = jax.tree.flatten(params)

@@ -6,7 +6,6 @@ of this layer's weights. What is exactly zero says why.
 """
 
 import dataclasses
-import enum
 import functools
 import math
 from collections.abc import Callable
@@ -15,14 +14,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int8
+from jaxtyping import Array, Float
 
 from jaxmlp import activations, targets, walk
 from jaxmlp import layer as arithmetic
 from jaxmlp.activations import Activation
+from jaxmlp.activations.choice import of_act
 from jaxmlp.backprop import check_hand, handed_down, output_derivatives
+from jaxmlp.flow_report import FlowStatus, GradientFlow
 from jaxmlp.layer import Layer, Params, Saved, Spec
-from jaxmlp.numerics import exponent, split_norm, split_norms
+from jaxmlp.numerics import exponent, plain_norms, split_norm, split_norms
 from jaxmlp.objective import Objective, check, divisor
 from jaxmlp.scaled import (
     VERY_SMALL,
@@ -38,51 +39,8 @@ from jaxmlp.scaled import (
 from jaxmlp.storage import canonical
 from jaxmlp.walk import Rule
 
-
-class FlowStatus(enum.IntEnum):
-    """Say whether a layer's numbers are magnitudes, or why they are not."""
-
-    OK = 0
-    GATES_CLOSED = 1
-    """act' is 0 for every unit and sample of this layer or one above: dZ is exactly zero; or of the
-    layer below, whose output is: dW is"""
-    LOSS_GRADIENT_ZERO = 2
-    """the loss's own derivative is exactly zero for every sample"""
-    FORWARD_BELOW_RANGE = 3
-    """the layer's input A[l-1], or its own output, is zero throughout in this precision"""
-    NOT_FINITE = 4
-    """NaN or infinity on the way forward or back"""
-    FORWARD_ABOVE_RANGE = 5
-    """a layer's samples do not fit one exponent: every layer says so, and all magnitudes are NaN"""
-    RESIDUAL_GATE_ZERO = 6
-    """alpha is 0: dZ is exactly zero, and the stream's derivative dS is not"""
-    WEIGHTS_ZERO = 7
-    """the weights of a layer above are all 0: dZ is exactly zero"""
-
-
-class GradientFlow(NamedTuple):
-    """Report magnitudes as log10, arrays of length L, layer 1 first; -inf for an exact zero.
-
-    log10_delta: rms over the samples of the norm of each sample's own `dZ[l]`.
-    log10_grad_W, log10_grad_b: Frobenius norm of the gradient of the mean loss; NaN without bias.
-    log10_activation: rms over the samples of the norm of `A[l]`.
-    correlation: mean cosine between `S[l]` (Z[l] in a plain network) of the pairs of samples; NaN
-    for fewer than two samples that are not zero. These three are NaN without statistics.
-    saturated: share of (sample, unit) with |act'| at most 1% of its largest; NaN for softmax.
-    dead: share of units with act' = 0 on all samples; NaN for softmax.
-    status: a `FlowStatus` for each layer.
-    log10_stream: as log10_delta, of `dS[l]`; the same where the layer has no residual.
-    """
-
-    log10_delta: Float[Array, " L"]
-    log10_grad_W: Float[Array, " L"]
-    log10_grad_b: Float[Array, " L"]
-    log10_activation: Float[Array, " L"]
-    correlation: Float[Array, " L"]
-    saturated: Float[Array, " L"]
-    dead: Float[Array, " L"]
-    status: Int8[Array, " L"]
-    log10_stream: Float[Array, " L"]
+UNDECIDED = -1
+"""What a quick rule says of a layer, in the place of a FlowStatus, whose numbers may be wrong."""
 
 
 class ForwardReading(NamedTuple):
@@ -110,19 +68,25 @@ class Sized(NamedTuple):
     W_top: Array
     b_top: Array
     W_is_zero: Array
+    std: Array | None = None
 
     def near_one(self) -> Layer:
-        """Return the layer with W brought near 1; in a loop it rides on the copy of W's slice."""
-        return self.layer._replace(W=times_power(self.layer.W, -self.W_top))
+        """Return the layer with W brought near 1; in a loop it rides on the copy of W's slice.
+
+        The weights are `std W` if there is a std.
+        """
+        W = self.layer.W if self.std is None else self.layer.W * self.std
+        return self.layer._replace(W=times_power(W, -self.W_top))
 
 
 class Kept(NamedTuple):
-    """What the way forward keeps of a layer; r has the exponent -r_exponent."""
+    """What the way forward keeps of a layer; r has the exponent -r_exponent, D is act'(U)."""
 
     A_prev: Scaled
     U: Array | None
     r: Array | None
     r_exponent: Array | None
+    D: Array | None
 
 
 def gradient_flow(J: Objective, *, statistics: bool = True, recompute: bool = False) -> Callable:
@@ -173,21 +137,24 @@ def _wide(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)
 
 
-def flow_of(m: int, ahead: ForwardReading, back: BackwardReading) -> GradientFlow:
-    """Put the two ways together, and say of each layer whether its numbers are magnitudes."""
-    rms = 0.5 * math.log10(m)
-    activation = log10(ahead.r, ahead.k) - rms
-    of_dS, grad_W, grad_b = log10(back.r, back.k).T
+def flow_of(m: int, ahead: ForwardReading, back: BackwardReading, xp: Any = jnp) -> GradientFlow:
+    """Put the two ways together, and say of each layer whether its numbers are magnitudes.
+
+    xp: numpy for readings that have left the device.
+    """
+    rms = ahead.r.dtype.type(0.5 * math.log10(m))
+    activation = log10(ahead.r, ahead.k, xp) - rms
+    of_dS, grad_W, grad_b = log10(back.r, back.k, xp).T
     stream = of_dS - rms
-    delta = stream + jnp.log10(back.alpha)
+    delta = stream + xp.log10(back.alpha)
     # What the numbers mean
-    magnitudes = jnp.stack([stream, grad_W, activation])
-    broken = jnp.any(jnp.isnan(magnitudes) | (magnitudes == jnp.inf), axis=0)
-    status = jnp.where(broken, FlowStatus.NOT_FINITE, back.cause)
-    above = jnp.any(ahead.above_range)
-    status = jnp.where(above, FlowStatus.FORWARD_ABOVE_RANGE, status).astype(jnp.int8)
+    magnitudes = xp.stack([stream, grad_W, activation])
+    broken = xp.any(xp.isnan(magnitudes) | (magnitudes == xp.inf), axis=0)
+    status = xp.where(broken, FlowStatus.NOT_FINITE, back.cause)
+    above = xp.any(ahead.above_range)
+    status = xp.where(above, FlowStatus.FORWARD_ABOVE_RANGE, status).astype(xp.int8)
     delta, stream, grad_W, grad_b, activation = (
-        jnp.where(above, jnp.nan, x) for x in (delta, stream, grad_W, grad_b, activation)
+        xp.where(above, xp.nan, x) for x in (delta, stream, grad_W, grad_b, activation)
     )
     correlation, saturated, dead = ahead.statistics.T
     return GradientFlow(
@@ -198,23 +165,35 @@ def flow_of(m: int, ahead: ForwardReading, back: BackwardReading) -> GradientFlo
 # --- the rule -------------------------------------------------------------------------------------
 
 
-def rule(divisor: int, statistics: bool) -> Rule:
-    """Return the rule that measures magnitudes; the carries are those of the lecture, Scaled."""
+def rule(divisor: int, statistics: bool, *, quick: bool = False) -> Rule:
+    """Return the rule that measures magnitudes; the carries are those of the lecture, Scaled.
+
+    quick: compiles in half the time, for whoever measures a network again if a layer's cause is
+      UNDECIDED: squares are summed as they are. act' is kept on the way forward.
+    """
     return Rule(
-        functools.partial(forward, statistics=statistics),
-        functools.partial(_backward, divisor=divisor),
+        functools.partial(forward, statistics=statistics, quick=quick),
+        functools.partial(_backward, divisor=divisor, quick=quick),
         lambda dA: scaled(jnp.zeros_like(dA.mantissa), VERY_SMALL, 0, dA.cause),
     )
 
 
-def sized(layer: Layer) -> Sized:
-    """Return a layer, or a stack, as the rule takes it."""
+def sized(layer: Layer, std: Any = None, largest: Any = None) -> Sized:
+    """Return a layer, or a stack, as the rule takes it.
+
+    Args:
+      std: what W is still to be multiplied by; largest: max |W| of each layer, if it is known.
+    """
     most = -jnp.finfo(layer.W.dtype).minexp  # so that 2^-W_top is in range
-    W_top = top_of(layer.W, axis=(-2, -1))
+    if largest is None:
+        largest = jnp.max(jnp.abs(layer.W), axis=(-2, -1))
+    W_top = top_of(largest if std is None else largest * std, axis=())
     W_is_zero = W_top == VERY_SMALL
     W_top = jnp.where(W_is_zero, 0, jnp.clip(W_top, -most, most))
     b_top = jnp.full_like(W_top, VERY_SMALL) if layer.b is None else top_of(layer.b, axis=-1)
-    return Sized(layer, W_top, b_top, W_is_zero)
+    if std is not None:
+        std = jnp.broadcast_to(std, W_top.shape)
+    return Sized(layer, W_top, b_top, W_is_zero, std)
 
 
 def scaled_input(X: Float[Array, "m d"]) -> Scaled:
@@ -224,7 +203,7 @@ def scaled_input(X: Float[Array, "m d"]) -> Scaled:
     return scaled(times_power(X, -size), size, 0, cause)
 
 
-def forward(spec: Spec, sized: Sized, carry, *, statistics: bool):
+def forward(spec: Spec, sized: Sized, carry, *, statistics: bool, quick: bool = False):
     """Pass a layer forwards on Scaled arrays; a rule of its own may walk back differently."""
     A_prev, S_prev = carry
     layer, act = sized.layer, spec.activation
@@ -250,21 +229,42 @@ def forward(spec: Spec, sized: Sized, carry, *, statistics: bool):
         U, r = spec.norm.apply(at(S, r_k), eps)
         U_k = jnp.zeros((), jnp.int32)
     # The activation
-    A, A_k, near = activated(act, arithmetic.slopes(layer), U, U_k)
-    look = functools.partial(_cause_of_zero, spec, layer, near, A, A_prev.cause)
-    (norm,), (size,), cause = split_norms(A, if_extreme=look)  # pyright: ignore
+    both = spec.norm is not None or not quick or act == activations.softmax
+    passed = functools.partial(_passed, with_near=both)
+    A, A_k, near, D, steep, above = of_act(act, passed, arithmetic.slopes(layer), U, U_k)
+    if quick:
+        (norm,), (size,), right = plain_norms(A)
+        cause = jnp.where(right, FlowStatus.OK, UNDECIDED)
+        kept = Kept(A_prev, near, r, r_k, D)
+    else:
+        look = functools.partial(_cause_of_zero, near, D, A_prev.cause)
+        (norm,), (size,), cause = split_norms(A, if_extreme=look)  # pyright: ignore
+        cause = jnp.where(norm == 0, jnp.asarray(cause), FlowStatus.OK)
+        kept = Kept(A_prev, near if arithmetic.needs_U(spec) else None, r, r_k, None)
     A_k = jnp.where(norm == 0, VERY_SMALL, A_k)  # zeros have no size: they align with any bias
-    kept = Kept(A_prev, near if arithmetic.needs_U(spec) else None, r, r_k)
     numbers = jnp.full(3, jnp.nan, norm.dtype)
     if statistics:
-        numbers = _statistics(spec, layer, S.mantissa, near, A)
+        numbers = _statistics(S.mantissa, D, steep)
     if act == activations.softmax:  # its loss reads logits, which are known up to a constant
         S = scaled(near, 0)
-    reading = ForwardReading(norm, size + A_k, numbers, leaves_range(act, A, U_k))
-    return (scaled(A, A_k, size, jnp.where(norm == 0, jnp.asarray(cause), 0)), S), kept, reading
+    reading = ForwardReading(norm, size + A_k, numbers, above)
+    return (scaled(A, A_k, size, cause), S), kept, reading
 
 
-def _backward(spec: Spec, sized: Sized, kept: Kept, carry: Any, *, divisor: int):
+def _passed(act: Activation, slopes: tuple, U: Array, k: Array, *, with_near: bool):
+    """Return all that a layer needs of its activation; act' and its largest are None for softmax.
+
+    They are computed where they are not needed too: XLA drops them.
+    """
+    A, e, near = activated(act, slopes, U, k)
+    D = steep = None
+    if act.derivative is not None:
+        D = act.derivative(near, A, *slopes)
+        steep = jnp.asarray(steepest(act, *slopes), U.dtype)
+    return A, e, (near if with_near else None), D, steep, leaves_range(act, A, k)
+
+
+def _backward(spec: Spec, sized: Sized, kept: Kept, carry: Any, *, divisor: int, quick: bool):
     dA, dS, A = carry
     layer, A_prev = sized.layer, kept.A_prev
     # One exponent for what comes through the activation (and the norm's r) and along the stream
@@ -275,25 +275,31 @@ def _backward(spec: Spec, sized: Sized, kept: Kept, carry: Any, *, divisor: int)
     dA_m = None if dA is None else at(dA, k + r_k)
     dS_m = None if dS is None else at(dS, k)
     back = arithmetic.backward(
-        spec, sized.near_one(), Saved(A_prev.mantissa, kept.U, kept.r), A.mantissa, dA_m, dS_m
-    )
+        spec, sized.near_one(), Saved(A_prev.mantissa, kept.U, kept.r, kept.D), A.mantissa, dA_m,
+        dS_m,
+    )  # fmt: skip
     # The norms of all that is measured
-    pair = back.pair
+    alpha = jnp.abs(jnp.asarray(arithmetic.gate(spec, layer), back.dS.dtype))
+    pair, later = back.pair, jnp.ones((), back.dS.dtype)
+    if quick and spec.residual is not None:  # a gate of 0 leaves no norms to take
+        pair, later = pair._replace(dZ=back.dS), alpha
     arrays = [back.dS, pair.A.T @ pair.dZ / divisor]
     arrays += [] if layer.b is None else [jnp.sum(pair.dZ, axis=0) / divisor]
-    r, sizes, _ = split_norms(*arrays)
+    r, sizes, right = (plain_norms if quick else split_norms)(*arrays)
     exponents = jnp.stack([k, A_prev.exponent + k, k])
     if layer.b is None:
         r, sizes = jnp.append(r, jnp.nan), jnp.append(sizes, 0)
+    r = r.at[1:].multiply(later)
     # Why it is zero, if it is
     above = (dS if dA is None else dA).cause  # pyright: ignore
     own = jnp.where(A.cause > 0, A.cause, FlowStatus.GATES_CLOSED)
     cause = jnp.where(r[0] == 0, jnp.where(above > 0, above, own), FlowStatus.OK)
-    alpha = jnp.abs(jnp.asarray(arithmetic.gate(spec, layer), r.dtype))
     closed = cause
     if spec.residual is not None:
         closed = jnp.where((alpha == 0) & (cause == 0), FlowStatus.RESIDUAL_GATE_ZERO, cause)
     said = jnp.where(closed > 0, closed, A_prev.cause)
+    if quick:
+        said = jnp.where(right & (A.cause == 0) & (A_prev.cause == 0), said, UNDECIDED)
     reading = BackwardReading(r, sizes + exponents, alpha, said)
     # What the layer below takes
     closed = jnp.where((closed == 0) & sized.W_is_zero, FlowStatus.WEIGHTS_ZERO, closed)
@@ -326,25 +332,28 @@ def _begun(x: Array, k: Any) -> Scaled:
 # --- at one layer ---------------------------------------------------------------------------------
 
 
-def _cause_of_zero(spec: Spec, layer: Layer, U, A, before) -> Array:
+def _cause_of_zero(U, D, before) -> Array:
     """Say why A is zero throughout: what lies below, a value out of range, or closed gates."""
     gates = jnp.any(U != 0)
-    if spec.activation.derivative is not None:
-        gates &= ~jnp.any(arithmetic.derivative(spec, layer, U, A) != 0)
+    if D is not None:
+        gates &= ~jnp.any(D != 0)
     own = jnp.where(gates, FlowStatus.GATES_CLOSED, FlowStatus.FORWARD_BELOW_RANGE)
     return jnp.where(before > 0, before, own)
 
 
-def _statistics(spec: Spec, layer: Layer, S, U, A) -> Array:
-    """Return the correlation of the stream, the saturated and the dead share."""
-    correlation, act = _mean_cosine(S), spec.activation
-    if act.derivative is None:
-        return jnp.stack([correlation, jnp.nan, jnp.nan])
-    steepness = jnp.abs(arithmetic.derivative(spec, layer, U, A))
-    largest = steepest(act, *arithmetic.slopes(layer))
-    saturated = jnp.mean(steepness <= 0.01 * largest, dtype=A.dtype)
-    dead = jnp.mean(jnp.all(steepness == 0, axis=0), dtype=A.dtype)
-    return jnp.stack([correlation, saturated, dead])
+def _statistics(S: Array, D: Any, largest: Any) -> Array:
+    """Return the correlation of the stream, the saturated and the dead share, from act'."""
+    if D is None:
+        return jnp.stack([_mean_cosine(S), jnp.nan, jnp.nan])
+    return jnp.stack([_mean_cosine(S), *closed_shares(D, largest)])
+
+
+def closed_shares(D: Float[Array, "m d"], largest: Any) -> tuple[Array, Array]:
+    """Return `(saturated, dead)` of `GradientFlow`, from a layer's act' and the largest act'."""
+    steepness = jnp.abs(D)
+    saturated = jnp.mean(steepness <= 0.01 * largest, dtype=D.dtype)
+    total = jnp.ones(len(D), D.dtype) @ steepness  # a product, which is faster than a sum
+    return saturated, jnp.mean(total == 0, dtype=D.dtype)
 
 
 def _mean_cosine(Z: Float[Array, "m d"]) -> Float[Array, ""]:

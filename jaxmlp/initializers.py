@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmlp import named
 from jaxmlp.checks import not_negative_number, positive_number
@@ -34,7 +35,7 @@ class Initializer:
       sigma_b2: variance of the biases.
       unit: a draw that knows no scale, with `W == unit * std` to the bit; None where W is no such
         product. Initialisations with the same unit can share their random numbers.
-      std: `std(shape, dtype)`.
+      std: `std(shape, dtype)`, a NumPy number.
     """
 
     name: str
@@ -77,7 +78,7 @@ def _times(unit, std):
 
 def _truncated(name: str, variance: Callable[[int, int], float]) -> Initializer:
     def std(shape, dtype):
-        return jnp.sqrt(jnp.asarray(variance(*shape), dtype)) / jnp.asarray(_TRUNCATED_STD, dtype)
+        return np.sqrt(np.asarray(variance(*shape), dtype)) / np.asarray(_TRUNCATED_STD, dtype)
 
     return _product(name, _truncated_normal, std)
 
@@ -103,7 +104,7 @@ def gaussian(sigma_w2: float, sigma_b2: float = 0.0) -> Initializer:
 @functools.cache
 def _gaussian(sigma_w2: float, sigma_b2: float) -> Initializer:
     def std(shape, dtype):
-        return jnp.sqrt(jnp.asarray(sigma_w2 / shape[0], dtype))
+        return np.sqrt(np.asarray(sigma_w2 / shape[0], dtype))
 
     return _product(named.label(gaussian, sigma_w2, sigma_b2), jax.random.normal, std, sigma_b2)
 
@@ -120,7 +121,7 @@ def normal(std: float) -> Initializer:
 @functools.cache
 def _normal(std: float) -> Initializer:
     return _product(
-        named.label(normal, std), jax.random.normal, lambda shape, dtype: jnp.asarray(std, dtype)
+        named.label(normal, std), jax.random.normal, lambda shape, dtype: np.asarray(std, dtype)
     )
 
 

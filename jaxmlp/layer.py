@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxmlp.activations import Activation, derivative_needs_z
+from jaxmlp.activations.choice import Choice, of_act
 from jaxmlp.norms import Norm
 
 REZERO = "rezero"
@@ -30,10 +31,10 @@ class Spec:
     """Say what is fixed of a layer.
 
     residual: the number alpha in `S = S_prev + alpha Z`; "rezero" if alpha is the layer's own,
-    learned; None for a plain layer, `S = Z`.
+    learned; None for a plain layer, `S = Z`. activation: an Activation, or a Choice of several.
     """
 
-    activation: Activation
+    activation: Any
     norm: Norm | None = None
     residual: float | str | None = None
 
@@ -112,12 +113,14 @@ class Forward(NamedTuple):
 class Saved(NamedTuple):
     """Hold what the way back needs of a layer.
 
-    U `(m, d_out)`, None if act' can be taken from A alone; r `(m, 1)`, the norm's, None without.
+    U `(m, d_out)`, None if act' can be taken from A alone; r `(m, 1)`, the norm's, None without;
+    D `(m, d_out)`, act'(U) where it is kept itself.
     """
 
     A_prev: Float[Array, "m d_in"]
     U: Any
     r: Any
+    D: Any = None
 
 
 class Backward(NamedTuple):
@@ -151,6 +154,8 @@ def saved(spec: Spec, A_prev, passed: Forward) -> Saved:
 def needs_U(spec: Spec) -> bool:
     """Whether the way back reads U, and not the output A alone."""
     act = spec.activation
+    if isinstance(act, Choice):
+        return True
     reads = act.derivative is not None and derivative_needs_z(act)  # softmax has none
     return reads or act.slope is not None or spec.norm is not None
 
@@ -164,8 +169,9 @@ def backward(spec: Spec, layer: Layer, saved: Saved, A, dA: Any, dS: Any = None)
       dS: what the stream of the layer above hands down, None if that layer has no residual.
     """
     # Through the activation and the norm, onto the stream
-    dU = dS if dA is None else dA * derivative(spec, layer, saved.U, A)
+    dU = dS
     if dA is not None:
+        dU = dA * (derivative(spec, layer, saved.U, A) if saved.D is None else saved.D)
         own = dU if spec.norm is None else spec.norm.vjp(saved.U, saved.r, dU)
         dS = own if dS is None else own + dS
     # Through the weight
@@ -191,9 +197,12 @@ def backward(spec: Spec, layer: Layer, saved: Saved, A, dA: Any, dS: Any = None)
 
 def derivative(spec: Spec, layer: Layer, U, A):
     """Return act'(U), by the formula in U or in the output A."""
-    act = spec.activation.derivative
-    assert act is not None  # check_hand has refused it
-    return act(U, A, *slopes(layer))
+
+    def of_one(act: Activation, slopes: tuple):
+        assert act.derivative is not None  # check_hand has refused it
+        return act.derivative(U, A, *slopes)
+
+    return of_act(spec.activation, of_one, slopes(layer))
 
 
 def through_weight(layer: Layer, dZ):

@@ -199,6 +199,7 @@ class MLP:
           ValueError: for a wrong shape, NaN or infinity, or parameters of another network.
           TypeError: for X that is not floating or not of the parameters' dtype.
         """
+        params = edge.as_layers(params)
         dtype = edge.checked_params(self, params)
         X = edge.checked_inputs(self.sizes[0], X, dtype, ranks=(1, 2))
         return _apply(self, params, X)

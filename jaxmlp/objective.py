@@ -28,7 +28,8 @@ class Objective:
         "binary_cross_entropy" a sigmoid one; the others take any.
 
     Calling it:
-      params: what `mlp.init` made, in any grouping of its layers.
+      params: what `mlp.init` made, in any grouping of its layers; or a list of (W, b), in NumPy
+        too, whose gradient comes as Layers.
       X: `(m, d_0)`, floating. Y: `(m, K)`; for the cross-entropy also labels `(m,)`; with one
       output also `(m,)`.
 
@@ -89,6 +90,7 @@ def divisor(J: Objective, m: int) -> int:
 
 def check(J: Objective, params, X, Y):
     """Refuse what does not fit; return X and Y as JAX arrays. Values only where concrete."""
+    params = edge.as_layers(params)
     dtype = edge.checked_params(J.mlp, params)
     X = edge.checked_inputs(J.mlp.sizes[0], X, dtype)
     if _TARGETS.get((id(Y), J, X.shape[0])) is Y:

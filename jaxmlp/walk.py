@@ -87,6 +87,27 @@ def backward(
     return carry, readings[::-1]
 
 
+def forward_to_depth(rule: Rule, spec: Spec, stack: Any, carry, count):
+    """Walk through the first `count` layers of a stack, a number known only at run time.
+
+    Returns what `forward` does; saved and readings lead with n, and those above are zeros.
+    """
+
+    def one(carry, l):
+        carry, kept, reading = rule.forward(spec, layer_at(stack, l), carry)
+        return _entered(spec, carry), (kept, reading)
+
+    def body(l, state):
+        carry, (saved, readings) = state
+        carry, found = one(carry, l)
+        return carry, jax.tree.map(lambda all, one: all.at[l].set(one), (saved, readings), found)
+
+    carry = _entered(spec, carry)
+    empty = _empty(_length(stack), jax.eval_shape(one, carry, 0)[1])
+    carry, (saved, readings) = jax.lax.fori_loop(0, count, body, (carry, empty))
+    return carry, saved, readings
+
+
 def backward_to_depth(rule: Rule, spec: Spec, stack: Any, saved, carry, count):
     """Walk back through the first `count` layers of a stack, a number known only at run time.
 
@@ -99,9 +120,7 @@ def backward_to_depth(rule: Rule, spec: Spec, stack: Any, saved, carry, count):
         layer, kept = layer_at(stacked, l)
         return rule.backward(spec, layer, kept, carry)
 
-    n = jax.tree.leaves(stack)[0].shape[0]
-    shapes = jax.eval_shape(one, carry, 0)[1]
-    readings = jax.tree.map(lambda x: jnp.zeros((n, *x.shape), x.dtype), shapes)
+    readings = _empty(_length(stack), jax.eval_shape(one, carry, 0)[1])
 
     def body(t, state):
         carry, readings = state
@@ -202,6 +221,11 @@ def _joined(first, pieces):
     """The readings of the rest and of the pieces, one after the other."""
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), pieces)
     return jax.tree.map(lambda *xs: jnp.concatenate(xs), first, flat)
+
+
+def _empty(n: int, shapes: Any) -> Any:
+    """Zeros that lead with n."""
+    return jax.tree.map(lambda x: jnp.zeros((n, *x.shape), x.dtype), shapes)
 
 
 def _length(stack: Any) -> int:

@@ -1,5 +1,7 @@
 """What several test modules need: problems to solve, and the one way in which gradients compare."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,19 +18,40 @@ def problem(
     networks, and float32 cannot decide.
     """
     J = jaxmlp.Objective(jaxmlp.MLP(sizes, **mlp), loss)
-    kp, kx, ky = jax.random.split(jax.random.key(seed), 3)
-    params = J.mlp.init(kp, init, dtype=dtype)
-    dtype = params[0].W.dtype
-    X = jax.random.normal(kx, (m, sizes[0]), dtype)
-    K = sizes[-1]
+    dtype = np.dtype(dtype or jnp.zeros(()).dtype)
+    rng, K = np.random.default_rng(seed), sizes[-1]
+    params = drawn(J.mlp, init, dtype, rng)
+    X = rng.standard_normal((m, sizes[0])).astype(dtype)
     if loss == "cross_entropy":
-        Y = jnp.minimum(jax.random.randint(ky, (m,), 0, 2 * K), K - 1)
-        Y = Y if labels else jax.nn.one_hot(Y, K, dtype=dtype)
+        Y = np.minimum(rng.integers(0, 2 * K, m), K - 1)
+        Y = Y if labels else np.eye(K, dtype=dtype)[Y]
     elif loss == "binary_cross_entropy":
-        Y = (jax.random.uniform(ky, (m, K)) < 0.3).astype(dtype)
+        Y = (rng.random((m, K)) < 0.3).astype(dtype)
     else:
-        Y = jax.random.normal(ky, (m, K), dtype) + 1
-    return J, params, X, Y
+        Y = (rng.standard_normal((m, K)) + 1).astype(dtype)
+    return J, params, jnp.asarray(X), jnp.asarray(Y)
+
+
+def drawn(mlp, init, dtype, rng):
+    """Parameters like those of `mlp.init`; "lecun" and "he" drawn by NumPy, with no compilation."""
+    if init not in SIGMA_W2:
+        return mlp.init(jax.random.key(int(rng.integers(2**32))), init, dtype=dtype)
+    like = jax.eval_shape(functools.partial(mlp.init, dtype=dtype), jax.random.key(0))
+
+    def filled(layer):
+        W = rng.standard_normal(layer.W.shape) * (SIGMA_W2[init] / layer.W.shape[-2]) ** 0.5
+        full = lambda like, x: None if like is None else jnp.asarray(np.full(like.shape, x, dtype))  # noqa: E731
+        return jaxmlp.Layer(
+            jnp.asarray(W.astype(dtype)),
+            full(layer.b, 0),
+            full(layer.slope, 0.25),
+            full(layer.alpha, 0),
+        )
+
+    return tuple(filled(layer) for layer in like)
+
+
+SIGMA_W2 = {"lecun": 1, "he": 2}
 
 
 def relative_errors(candidate, reference):

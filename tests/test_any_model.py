@@ -12,8 +12,8 @@ from flax import nnx
 from support import problem, relative_error
 
 from jaxmlp import per_sample
-from jaxmlp.per_sample.any_model import products
-from jaxmlp.per_sample.any_model.products import Product
+from jaxmlp.per_sample.any_model import readouts
+from jaxmlp.per_sample.any_model.derivatives import Product
 
 NAMES = (
     "grad", "per_sample_grads", "per_sample_norms", "per_sample_sq_norms", "moments", "noise_scale",
@@ -237,6 +237,30 @@ def odd_uses():
     return loss, params | {"W": normal(5, 3), "scalar": np.array(1.3)}, X, Y
 
 
+@model(swapped="factored A (1, 24), dZ (1, 3)", strided="factored A (1, 5), dZ (1, 3), A (1, 4)",
+       outer="factored A (6, 1), dZ (6, 2)", mapped="factored A (4, 6), dZ (4, 6)")  # fmt: skip
+def odd_products():
+    def loss(params, x, y):
+        axes = ((1, 0), (0, 2)), ((), ())  # two axes are summed over, in another order
+        z = jax.lax.dot_general(x, params["swapped"], axes)
+        z = z + x[0, :5] @ params["strided"][::2, :3][::-1] + x[:, 0] @ params["strided"][1::2, 3:]
+        heads = jax.vmap(lambda W: x @ W)(params["mapped"])
+        return cross_entropy(jnp.sin(z), y) + jnp.tensordot(x[1], params["outer"], 0).std() + (
+            heads.std())  # fmt: skip
+
+    shapes = {"swapped": (6, 3, 4), "strided": (9, 6), "outer": (2,), "mapped": (2, 6, 3)}
+    return loss, {name: normal(*shape) for name, shape in shapes.items()}, TOKENS, Y
+
+
+@model(W="factored")
+def integer_pixels():
+    def loss(params, x, y):  # JAX multiplies integers and floats as they are
+        return cross_entropy(jnp.tanh(x @ params["W1"]) @ params["W2"], y)
+
+    pixels = np.arange(5 * M).reshape(M, 5) * 7 % 11
+    return loss, {"W1": normal(5, 7), "W2": normal(7, 3)}, pixels, Y
+
+
 # --- the definition -------------------------------------------------------------------------------
 
 
@@ -409,14 +433,18 @@ def float32_product(A, dZ):
     return Product(jnp.asarray(A, jnp.float32), jnp.asarray(dZ, jnp.float32))
 
 
+def norms_of(A, dZ):
+    return readouts.norms_of(Product(A, dZ))
+
+
 def test_norms_are_right_if_the_products_of_positions_cancel():
     dZ = normal(5, 8, 16)
     dZ[1:] -= dZ[1:].mean(1, keepdims=True)  # all tokens are nearly alike: G is nearly 0
     product = float32_product(1 + 1e-4 * normal(5, 8, 16, seed=1), dZ)
-    assert products.products_are_smaller(8, 16, 16)
+    assert readouts.products_are_smaller(8, 16, 16)
     expected = np.linalg.norm(float64(product), axis=(1, 2))
     assert expected[1:].max() < 1e-2 * expected[0]
-    norms = jax.jit(products.norms)(product)
+    norms = jax.jit(norms_of)(*product[:2])
     np.testing.assert_allclose(norms, expected, rtol=1e-4)  # A itself holds 1e-4 to eps / 1e-4
     A, dZ = (np.asarray(x) for x in product[:2])
     squares = ((A @ A.swapaxes(1, 2)) * (dZ @ dZ.swapaxes(1, 2))).sum((1, 2))
@@ -430,7 +458,7 @@ def test_norms_neither_underflow_nor_overflow(t, d):
     A[1, 0], dZ[1, 0] = 1e-20 * A[1, 0], 1e20 * dZ[1, 0]  # positions of very unequal parts
     product = float32_product(A, dZ)
     expected = np.linalg.norm(float64(product), axis=(1, 2))
-    np.testing.assert_allclose(jax.jit(products.norms)(product), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(norms_of)(*product[:2]), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("t", [1, 3])
@@ -438,9 +466,9 @@ def test_variance_is_right_for_nearly_identical_samples_and_never_negative(t):
     A, dZ = (3 + normal(t, 4) + 1e-4 * normal(8, t, 4, seed=k) for k in (1, 2))
     product = float32_product(1e20 * A, 1e-22 * dZ)
     G = float64(product)
-    squares = jax.jit(lambda p: products.squared_deviations(p, products.total(p) / 8))(product)
-    assert relative_error(squares, ((G - G.mean(0)) ** 2).sum(0)) < 1e-3
-    deviation = jax.jit(lambda p: products.deviation(p, products.total(p) / 8))(product)
+    moments = jax.jit(lambda *pair: readouts.moments_of(Product(*pair)))(*product[:2])
+    assert relative_error(moments.variance, G.var(0, ddof=1)) < 1e-3
+    deviation = jax.jit(lambda *pair: readouts.deviation_of(Product(*pair)))(*product[:2])
     assert relative_error(deviation, np.linalg.norm(G - G.mean(0))) < 1e-3
     g = np.asarray(G, np.float32)
     naive = (g**2).sum(0) - 8 * g.mean(0) ** 2
@@ -519,6 +547,34 @@ def test_totals_jit_and_vmap_over_networks():
     assert (norms > 0.1).all()
 
 
+def test_norms_can_be_differentiated_once_more():
+    loss, params, X, Y = MODELS["attention_of_einsums"][0]()
+    params, X = of_dtype((params, X), jnp.float32)
+
+    def penalty(norms):
+        return jax.jit(jax.grad(lambda params: norms(params, X, Y).sum()))(params)
+
+    def by_definition(*args):
+        grads = jax.vmap(jax.grad(loss), (None, 0, 0))(*args)
+        return jnp.stack([jnp.sqrt((g**2).sum((1, 2, 3)[: g.ndim - 1])) for g in grads.values()], 1)
+
+    f = per_sample.of(loss, ("per_sample_norms",))
+    ours, theirs = penalty(lambda *args: f(*args)[1]["per_sample_norms"]), penalty(by_definition)
+    for name in params:
+        assert relative_error(ours[name], theirs[name]) < 1e-5
+
+
+def test_an_empty_parameter_has_empty_gradients_of_norm_0():
+    def loss(params, x, y):
+        return (x @ params["W"]).sum() + (x @ params["empty"]).sum()
+
+    params = {"W": jnp.ones((5, 3)), "empty": jnp.ones((5, 0))}
+    _, out = per_sample.of(loss, NAMES, max_norm=1.0)(params, X, Y)
+    assert out["moments"].variance["empty"].shape == (5, 0)
+    assert (out["per_sample_norms"][:, 1] == 0).all()
+    assert (out["per_sample_norms"][:, 0] > 0).all()
+
+
 def test_readouts_of_your_own_see_A_and_dZ_of_each_product():
     def sizes(A, dZ):
         return {"A": A.shape, "largest": jnp.abs(dZ).max()}
@@ -590,6 +646,11 @@ FINE = {"loss": mean_of_squares, "names": ("grad",), "params": {"W": normal(5, 3
             r"one number.*it returns PyTreeDef",
         ),
         ({"loss": lambda p, x, y: y}, TypeError, "must return a floating number .* got int"),
+        (
+            {"loss": lambda p, x, y: (x @ p["W"] - jax.lax.pmean(x @ p["W"], "batch")).sum()},
+            ValueError,
+            "must be of one sample, but it uses statistics of the batch.* axis name: batch",
+        ),
         ({"X": X[:4]}, ValueError, "X holds 4 samples, but Y holds 6"),
         (
             {"X": {"a": X, "b": X[1:]}},

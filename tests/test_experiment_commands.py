@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from experiments import common, equivalence, student
+from experiments import common, equivalence
 from jaxmlp import checks
 
 ROOT = Path(__file__).parent.parent
@@ -24,8 +24,8 @@ ROWS = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
 
 def experiment(name):
     """Its options and its main."""
-    module = {"equivalence": equivalence, "student": student}.get(name)
-    module = module or importlib.import_module(f"experiments.{name}.__main__")
+    folder = f"experiments.{name}.__main__"
+    module = equivalence if name == "equivalence" else importlib.import_module(folder)
     return module.Config, module.main
 
 
@@ -87,7 +87,10 @@ WRONG = [
     ("neuron", "--learning-rate 0", "learning_rate must be finite and above 0"),
     ("chain_rule", "--hidden rleu", "unknown activation 'rleu'"),
     ("per_sample", "--width 0", "width must be at least 1, got 0"),
+    ("any_model", "--width 6", "width must be a multiple of 4"),
+    ("papers", "--papers heh", "unknown paper 'heh'"),
     ("equivalence", "--depths 0", "depths must be at least 1, got 0"),
+    ("student", "--sizes 3", "sizes must name two layers or more, got (3,)"),
     ("student", "--limit nan", "limit must be finite and above 0, got nan"),
     ("depth_sweep", "--seed 4294967296", "seed must lie in 0..4294967295, got 4294967296"),
     ("phase_diagram", "--seed -1", "seed must be at least 0, got -1"),
@@ -107,7 +110,7 @@ def test_what_cannot_be_met_is_one_sentence_before_anything_is_measured(
 
 
 def test_the_table_of_wrong_options_visits_every_experiment():
-    assert {name for name, _, _ in WRONG} == {*FOLDERS, "equivalence", "student"}
+    assert {name for name, _, _ in WRONG} == {*FOLDERS, "equivalence"}
 
 
 def test_small_runs_keep_the_options_that_are_typed(monkeypatch):
@@ -138,7 +141,7 @@ print([name for name in ("numpy", "jax", "matplotlib", "sklearn", "scipy") if na
 
 def test_what_help_needs_imports_nothing_heavy():
     names = [f"experiments.{name}.__main__" for name in FOLDERS]
-    names += ["experiments.equivalence", "experiments.student"]
+    names += ["experiments.equivalence"]
     done = subprocess.run(
         [sys.executable, "-c", HEAVY, *names], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -165,7 +168,9 @@ class Told(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", [name for name in FOLDERS if name != "chain_rule"])
+@pytest.mark.parametrize(
+    "name", [name for name in FOLDERS if name not in ("chain_rule", "student")]
+)
 def test_the_folder_is_made_before_anything_is_measured(name, monkeypatch, tmp_path):
     def enter(self):
         raise Told
@@ -359,12 +364,12 @@ def test_a_table_prints_brackets_as_they_are(capsys):
     ]  # fmt: skip
 
 
-def test_a_file_of_a_student_with_a_formula_for_a_name_is_quoted(monkeypatch, tmp_path, capsys):
-    verdict = student.Verdict({"name": "=cmd.py", "passed": "no"})
-    monkeypatch.setattr(student, "examine", lambda *_, **__: [verdict])
-    student.main(student.Config(csv=True, out=tmp_path))
-    assert capsys.readouterr().out == "name,passed\r\n'=cmd.py,no\r\n"
-    assert (tmp_path / "student.csv").read_text() == "name,passed\n'=cmd.py,no\n"
+def test_a_file_of_a_student_with_a_formula_for_a_name_is_quoted(tmp_path, capsys):
+    absent = Path("=cmd.py"), Path("other.py")
+    config, main = experiment("student")
+    main(config(files=absent, csv=True, out=tmp_path))
+    for text in (capsys.readouterr().out, (tmp_path / "student.csv").read_text()):
+        assert text.splitlines()[1] == "'=cmd.py,no,,,no such file"
 
 
 # --- single experiments ---------------------------------------------------------------------------

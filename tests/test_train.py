@@ -14,8 +14,8 @@ from support import relative_error, relative_errors
 
 import jaxmlp
 from jaxmlp import Activation, Layer, activations, datasets, fit, train_step
-from jaxmlp.train import host
-from jaxmlp.train.loop import Epoch
+from jaxmlp.train import host, loop
+from jaxmlp.train.fit import prepare
 
 # Rounding in float64, over a few dozen steps of a small network.
 ROUNDING = 1e-11
@@ -381,8 +381,51 @@ def test_more_steps_than_a_chunk_holds_are_all_taken():
                            optimizer=1e-3, epochs=5_000)[0])  # fmt: skip
 
 
+def test_steps_beyond_the_count_of_32_bits_are_taken(x64):
+    params, X, Y = draw()
+    way = {"batch_size": 3, "key": KEY, "eps": None, "validation": None}
+    run, _, data = prepare(J, params, X, Y, MOMENTUM, "hand", False, **way)
+    state, _ = loop.start(run, params, data)
+    epoch = 2**30  # of three steps
+    state, table = loop.run_steps(run, state, data, np.array([epoch, 0], np.int32), np.int32(3))
+    order = np.asarray(jax.random.permutation(jax.random.fold_in(KEY, epoch), M))
+    expected, losses = reference_epochs(
+        params, X[order], Y[order], optimizer=MOMENTUM, epochs=1, batch_size=3
+    )
+    assert_same_params(state.params, expected[-1])
+    assert relative_error(table.loss[0], losses[0]) <= ROUNDING
+
+
+@pytest.mark.parametrize("steps", [2, 3, 7])
+def test_a_number_of_steps_may_end_within_an_epoch(steps, x64):
+    params, X, Y = draw()
+    way = {"optimizer": MOMENTUM, "batch_size": 3, "key": KEY}
+    step, state, stepped = reference_step(MOMENTUM), MOMENTUM.init(params), params
+    batches = [
+        rows
+        for epoch in range(3)
+        for rows in np.split(np.asarray(jax.random.permutation(jax.random.fold_in(KEY, epoch), M)),
+                             [3, 6])
+    ]  # fmt: skip
+    for rows in batches[:steps]:
+        stepped, state, _ = step(stepped, state, X[rows], Y[rows])
+
+    def record(params, X, Y, step, opt_state):
+        return step, opt_state
+
+    ours, history = fit(J, params, X, Y, num_steps=steps, record=record, every=2, **way)
+    assert_same_params(ours, stepped)
+    assert history.loss.shape == (steps // 3,)
+    assert history.record[0].tolist() == list(range(2, steps + 1, 2))
+    many, table = jaxmlp.fit_many(
+        J, jax.tree.map(lambda leaf: np.stack([leaf, leaf]), params), X, Y, num_steps=steps, **way
+    )
+    assert_same_params(jax.tree.map(lambda leaf: leaf[1], many), stepped)
+    assert table.loss.shape == (2, steps // 3)
+
+
 def test_history_names_what_is_known_of_an_epoch():
-    assert jaxmlp.History._fields[:5] == Epoch._fields
+    assert jaxmlp.History._fields[:5] == loop.Epoch._fields
 
 
 def test_fit_again_compiles_nothing():
@@ -638,8 +681,10 @@ def test_records_of_varying_shapes_are_kept_as_a_list():
         ({"epochs": 2.0}, TypeError, "epochs must be an integer, got 2.0"),
         ({"epochs": True}, TypeError, "epochs must be an integer, got True"),
         ({"epochs": "3"}, TypeError, "epochs must be an integer, got '3'"),
-        ({"epochs": None}, TypeError, "epochs must be an integer, got None"),
-        ({"epochs": 2**31}, ValueError, "epochs must be below 2147483648, 2^31 steps of this"),
+        ({"epochs": None}, ValueError, "give epochs, or num_steps instead"),
+        ({"num_steps": 3}, ValueError, "give epochs, or num_steps instead"),
+        ({"epochs": None, "num_steps": -1}, ValueError, "num_steps must be at least 0, got -1"),
+        ({"resume": True}, ValueError, "resume needs checkpoint=PATH"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
         ({"batch_size": -3}, ValueError, "batch_size must be at least 1, got -3"),
         ({"batch_size": 2.0}, TypeError, "batch_size must be an integer, got 2.0"),

@@ -6,7 +6,7 @@ from experiments.benchmark.options import Config, check
 
 
 def main(config: Config) -> None:
-    from experiments.benchmark import figures, fit, flow, gradient, per_sample, remedies
+    from experiments.benchmark import figures, fit, flow, gradient, per_sample, remedies, sweep
 
     check(config)
     summary: dict[str, float] = {}
@@ -27,8 +27,8 @@ def main(config: Config) -> None:
             common.table("Per-sample quantities: time / plain gradient of the same library", rows)
             results.figure(figures.per_sample(rows), "_per_sample")
         ratios = {
-            "compile": gradient.compile_ratio, "fit": fit.fit_ratio, "flow": flow.flow_ratio,
-            "sweep": flow.sweep_ratio,
+            "compile": gradient.compile_ratio, "fit": fit.fit_ratio, "many": fit.many_ratio,
+            "flow": flow.flow_ratio, "sweep": sweep.sweep_ratio,
         }  # fmt: skip
         for part in [part for part in ratios if part in config.parts]:
             summary |= ratios[part](config)

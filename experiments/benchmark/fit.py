@@ -1,11 +1,14 @@
-"""`fit` against a NumPy loop of the same steps."""
+"""`fit` against a NumPy loop of the same steps; `fit_many` against loops of `fit` and PyTorch."""
+
+import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxmlp
 from experiments.benchmark.options import Config
-from experiments.benchmark.shared import in_turns, ratio
+from experiments.benchmark.shared import CLASSES, FEATURES, in_turns, ratio
 
 
 def fit_ratio(config: Config) -> dict[str, float]:
@@ -38,3 +41,58 @@ def numpy_loop(arrays: dict, X, Y, learning_rate: float, steps: int):
         W1 -= learning_rate * (X.T @ dZ1)
         b1 -= learning_rate * dZ1.sum(axis=0)
     return history
+
+
+def many_ratio(config: Config) -> dict[str, float]:
+    """16 networks of 20 tanh layers of 64 by `fit_many`, over a loop of `fit` and over PyTorch."""
+    n, depth, steps = (2, 3, 5) if config.smoke else (16, 20, 100)
+    J = jaxmlp.Objective(jaxmlp.MLP((FEATURES, *[64] * depth, CLASSES), hidden="tanh"),
+                         "cross_entropy")  # fmt: skip
+    keys = jnp.stack([jax.random.key(config.seed + k) for k in range(n)])
+    networks = jax.tree.map(np.asarray, jax.vmap(J.mlp.init)(keys))
+    rng = np.random.default_rng(config.seed)
+    X = rng.standard_normal((1792, FEATURES), np.float32)
+    Y = rng.integers(0, CLASSES, len(X))
+    way = {"optimizer": 0.01, "num_steps": steps, "batch_size": 64}
+
+    def one_by_one():
+        alone = (jax.tree.map(lambda leaf: leaf[k], networks) for k in range(n))  # noqa: B023
+        return [jaxmlp.fit(J, params, X, Y, **way)[0] for params in alone]
+
+    runs = [lambda: jaxmlp.fit_many(J, networks, X, Y, **way)[0], one_by_one]
+    names = [f"fit_many of {n} networks, {depth} x 64 / a loop of fit"]
+    torch_loop = torch_training(networks, X, Y, steps)
+    if torch_loop is not None:
+        runs.append(torch_loop)
+        names.append(f"fit_many of {n} networks, {depth} x 64 / a loop in PyTorch")
+    ours, *theirs = in_turns(runs, 2 if config.smoke else 5)
+    return {name: ratio(ours, times) for name, times in zip(names, theirs, strict=True)}
+
+
+def torch_training(networks, X, Y, steps: int):
+    """The same in PyTorch, eager, one network after the other, denormals flushed; None without."""
+    try:
+        import torch  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError:
+        return None
+    torch.set_flush_denormal(True)
+    inputs, targets = torch.tensor(X), torch.tensor(Y).long()
+    batches = [slice(i, i + 64) for i in range(0, len(X), 64)]
+
+    def train() -> float:
+        for k in range(len(networks[0].W)):
+            arrays = [(layer.W[k], layer.b[k]) for layer in networks]
+            layers = [[torch.tensor(x).requires_grad_() for x in pair] for pair in arrays]
+            descent = torch.optim.SGD([p for layer in layers for p in layer], lr=0.01)
+            for rows in itertools.islice(itertools.cycle(batches), steps):
+                A = inputs[rows]
+                for W, b in layers[:-1]:
+                    A = torch.tanh(A @ W + b)
+                W, b = layers[-1]
+                loss = torch.nn.functional.cross_entropy(A @ W + b, targets[rows])
+                descent.zero_grad()
+                loss.backward()
+                descent.step()
+        return loss.item()
+
+    return train

@@ -5,6 +5,7 @@ from experiments.common.options import (
     check_integers,
     check_positive,
     digits,
+    module_name,
     parse,
     seeds,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "check_integers",
     "check_positive",
     "digits",
+    "module_name",
     "parse",
     "progress",
     "run",

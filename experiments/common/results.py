@@ -29,13 +29,13 @@ class Results:
     A context manager: entering makes the folder, and refuses one that cannot be written to or that
     another run is writing to. The first file takes the place of all that an earlier run left; a
     file appears when it is whole. `out/NAME.json` always says what made the files beside it, which
-    they are, and how the run ended.
+    they are, and how the run ended. `advice` is what an interrupted run says last.
     """
 
     entered: ClassVar[list["Results"]] = []
 
-    def __init__(self, name: str, config: Any):
-        self.name, self.out, self.config = name, config.out, config
+    def __init__(self, name: str, config: Any, advice: str = ""):
+        self.name, self.out, self.config, self.advice = name, config.out, config, advice
         self.paths, self.about = [], {}
 
     def __enter__(self) -> "Results":
@@ -67,9 +67,11 @@ class Results:
             self.paths = [path for path in self.paths if path.exists()]
             if self.paths:
                 self._tell(f"interrupted by {name}")
+        advice = f"; {self.advice}" if self.advice else ""
         if not self.paths:
-            return f"interrupted by {name} before anything was written to {self.out}"
-        return f"interrupted by {name}; written until then: {', '.join(map(str, self.paths))}"
+            return f"interrupted by {name} before anything was written to {self.out}{advice}"
+        written = ", ".join(map(str, self.paths))
+        return f"interrupted by {name}; written until then: {written}{advice}"
 
     @contextlib.contextmanager
     def path(self, suffix: str) -> Iterator[Path]:
@@ -96,6 +98,10 @@ class Results:
             with Image.open(path) as image:
                 small = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
             small.save(path, optimize=True, format="png")
+
+    def provenance(self) -> dict[str, Any]:
+        """What made the files, for a page that says so at its foot."""
+        return provenance(self.config)
 
     def csv(self, rows: Rows, suffix: str = "") -> None:
         """Write rows of equal keys."""

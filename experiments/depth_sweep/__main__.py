@@ -9,7 +9,10 @@ def main(config: Config) -> None:
     from experiments.depth_sweep import figures, measured, theory
 
     check(config)
-    with common.Results("depth_sweep", config) as results:
+    if config.dry_run:
+        print(measured.plan(config))
+        return
+    with common.Results("depth_sweep", config, measured.go_on(config)) as results:
         table = measured.measure(config)
         with results.path(".csv") as path:
             table.to_csv(path)
@@ -31,8 +34,10 @@ def main(config: Config) -> None:
 
 
 def tell(config: Config, rows: common.Rows) -> None:
-    shown = [{name: row[name] for name in row if name != "width"} for row in rows]
-    common.table("Per-sample dZ norm from the last hidden layer to the first", shown)
+    said = {"width", *(name for name in ("residual", "norm") if not any(r.get(name) for r in rows))}
+    shown = [{name: row[name] for name in row if name not in said} for row in rows]
+    norm = "dZ" if "residual" in said else "dS"
+    common.table(f"Per-sample {norm} norm from the last hidden layer to the first", shown)
     print(
         "\nverdict: by 10^log10_change, the norm at the first hidden layer over that at the last; "
         f"vanishing below {config.vanishing:g}, exploding above {config.exploding:g}.\n"

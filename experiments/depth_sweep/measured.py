@@ -1,42 +1,83 @@
 """The sweep, and what the lecture says of deep networks (H1-H3), measured."""
 
+import contextlib
+import shlex
+import sys
+from collections.abc import Iterator
+from typing import Any
+
 import jaxmlp
 from experiments import common
-from experiments.depth_sweep.options import Config
-from jaxmlp import initializers
+from experiments.depth_sweep.options import Config, grid
 
 
 def measure(config: Config):
-    """The sweep."""
+    """The sweep, by threads, processes or dask's workers."""
     X, Y = common.digits(config.num_samples)
-    with common.progress("networks") as report:
+    with executor(config) as where, common.progress("networks") as report:
         return jaxmlp.depth_sweep(
-            activations=config.activations,
-            inits=config.inits,
-            depths=config.depths,
-            seeds=common.seeds(config, config.num_seeds),
-            width=config.width,
-            X=X,
-            Y=Y,
-            progress=report,
+            **grid(config), X=X, Y=Y, executor=where, store=config.store, progress=report
         )
+
+
+@contextlib.contextmanager
+def executor(config: Config) -> Iterator[Any]:
+    """Where the networks are measured; None is threads of this process."""
+    if config.dask is None:
+        yield jaxmlp.sweep.workers(config.workers) if config.workers else None
+        return
+    try:
+        from distributed import Client  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError:
+        raise ValueError("--dask needs more: pip install -e '.[dask]'") from None
+    try:
+        client = Client(config.dask, timeout="10s")
+    except OSError as error:
+        raise ValueError(f"no dask scheduler answers at {config.dask}: {error}") from None
+    with client:
+        # not pure: what finished is dropped, and is not run again when its worker dies
+        yield client.get_executor(pure=False)
+
+
+def go_on(config: Config) -> str:
+    """How an interrupted sweep goes on."""
+    if config.store is None:
+        return "with --store FILE what is finished would be kept"
+    command = shlex.join(["python", "-m", common.module_name(), *sys.argv[1:]])
+    return f"what is finished is in {config.store}; go on with: {command}"
+
+
+def plan(config: Config) -> str:
+    """What would be measured: networks, parameters, memory, and what the store has of it."""
+    X, Y = common.digits(config.num_samples)
+    found = jaxmlp.sweep.plan(**grid(config), X=X, Y=Y, store=config.store)
+    lines = [
+        f"{found.networks:,} networks in {found.jobs:,} forward passes, "
+        f"{found.parameters:,} parameters in all",
+        f"memory: about {found.bytes_at_once / 1e9:.2g} GB for each network at work",
+    ]
+    if config.store is not None:
+        lines.append(f"{config.store} holds {found.held:,} of them")
+    return "\n".join(lines)
 
 
 def statements(config: Config) -> list[str]:
     """H1-H3 of the lecture, measured through 50 hidden layers."""
     X, Y = common.digits(config.num_samples)
 
-    def factor(activation: str, init) -> tuple[float, float]:
-        table = jaxmlp.depth_sweep(
-            activations=(activation,), inits=(init,), depths=(50,), seeds=(config.seed,),
-            width=config.width, X=X, Y=Y,
-        )  # fmt: skip
-        (row,) = table.summary()
+    table = jaxmlp.depth_sweep(
+        activations=("sigmoid", "linear", "tanh", "relu", "leaky_relu"),
+        inits=("lecun", "he", "gaussian:4"), depths=(50,), seeds=(config.seed,),
+        width=config.width, X=X, Y=Y,
+    )  # fmt: skip
+
+    def factor(activation: str, init: str) -> tuple[float, float]:
+        (row,) = table.select(activation=activation, init=init).summary()
         return row["factor_per_layer"], row["log10_first"]
 
     lecun, he = factor("sigmoid", "lecun"), factor("sigmoid", "he")
-    gain_2 = factor("linear", initializers.gaussian(4.0))
-    tanh, tanh_2 = factor("tanh", "lecun"), factor("tanh", initializers.gaussian(4.0))
+    gain_2 = factor("linear", "gaussian:4")
+    tanh, tanh_2 = factor("tanh", "lecun"), factor("tanh", "gaussian:4")
     relu, leaky = factor("relu", "lecun"), factor("leaky_relu", "lecun")
     return [
         "H1  sigmoid: the product of 50 derivatives is at most 0.25^50 = 8e-31. The weights come\n"

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from pathlib import Path
+from typing import Any
 
 from experiments import common
 
@@ -22,6 +24,18 @@ class Config(common.Options):
     """units in every hidden layer"""
     num_samples: int = 128
     """digits that the networks are shown"""
+    residuals: tuple[str, ...] = ("none",)
+    """residual connections: none, a number, 1/sqrt(depth), rezero"""
+    norms: tuple[str, ...] = ("none",)
+    """norms before the activations: none, layer, rms"""
+    store: Path | None = None
+    """file that keeps each result at once; the same command goes on from it"""
+    workers: int = 0
+    """processes, each on its share of the cores; 0 for threads of this one"""
+    dask: str | None = None
+    """address of a dask scheduler whose workers measure the networks"""
+    dry_run: bool = False
+    """say what would be measured, and end"""
     vanishing: float = 1e-3
     """verdict: vanishing when the norm changes by less than this factor"""
     exploding: float = 1e3
@@ -34,16 +48,38 @@ class Config(common.Options):
 
 def check(config: Config) -> None:
     """Refuse options that cannot be met."""
-    from jaxmlp import activations, initializers
-
-    for name in config.activations:
-        activations.get(name)
-    for name in config.inits:
-        initializers.get(name)
+    grid(config)
     common.check_integers(config, "depths", "num_seeds", "width", "theory_depth")
+    common.check_integers(config, "workers", at_least=0)
     common.check_integers(config, "theory_nets", at_least=2)  # for a standard deviation
     if not 0 < config.vanishing < config.exploding < math.inf:
         raise ValueError(
             f"expected 0 < vanishing < exploding, got {config.vanishing} and {config.exploding}"
         )
     common.digits(config.num_samples)
+    if config.workers and config.dask:
+        raise ValueError("give --workers or --dask, not both")
+
+
+def grid(config: Config) -> dict[str, Any]:
+    """The axes, as `jaxmlp.depth_sweep` takes them; refused if they are none."""
+    from jaxmlp.sweep import grid
+
+    axes: dict[str, Any] = {
+        "activations": config.activations,
+        "inits": config.inits,
+        "depths": config.depths,
+        "seeds": common.seeds(config, config.num_seeds),
+        "width": config.width,
+        "residuals": [_residual(text) for text in config.residuals],
+        "norms": [None if text == "none" else text for text in config.norms],
+    }
+    grid.checked(**axes, num_seeds=None, loss="cross_entropy")
+    return axes
+
+
+def _residual(text: str) -> float | str | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None if text == "none" else text

@@ -9,7 +9,7 @@ import numpy as np
 import jaxmlp
 from experiments import common
 from experiments.depth_sweep.options import Config
-from jaxmlp import initializers, meanfield
+from jaxmlp import activations, initializers, meanfield
 
 
 class Compared(NamedTuple):
@@ -68,24 +68,31 @@ def against_theory(config: Config) -> list[Compared]:
         "seeds": common.seeds(config, config.theory_nets),
     }  # fmt: skip
     inits, found = known(config), []
-    for act in config.activations if inits else ():
-        of_one, of_two = (
-            jaxmlp.depth_sweep(activations=act, inits=inits, X=X[:m], Y=np.zeros((m, 1)), **grid)
-            for m in (1, 2)
+    if not inits:
+        return []
+    of_one, of_two = (
+        jaxmlp.depth_sweep(
+            activations=config.activations, inits=inits, X=X[:m], Y=np.zeros((m, 1)), **grid
         )
+        for m in (1, 2)
+    )
+    for act in config.activations:
         for init in inits:
             predicted = meanfield.predict(
                 act, *meanfield.variances(init, sizes), config.theory_depth, q0, c0=c0,
                 width=config.width, num_nets=config.theory_nets,
             )  # fmt: skip
-            name = initializers.get(init).name
+            own = {
+                "activation": activations.get(act).name,
+                "init": initializers.get(init).name,
+            }
             delta, correlation = (
-                table.select(init=name).columns()[field].reshape(config.theory_nets, -1)
+                table.select(**own).columns()[field].reshape(config.theory_nets, -1)
                 for table, field in ((of_one, "log10_delta"), (of_two, "correlation"))
             )
             relative = delta - delta[:, -1:]
             correlation[:, -1] = np.nan  # of one output the cosine is a sign
-            found.append(Compared(act, name, predicted, relative, correlation.mean(axis=0)))
+            found.append(Compared(act, own["init"], predicted, relative, correlation.mean(axis=0)))
     return found
 
 

@@ -1,28 +1,33 @@
 """Reading what a candidate returned, in whatever form a gradient comes."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck.naming import Arrays, by_name, dtype_of, is_layered, split
-from jaxmlp.storage import Layer, is_stacked
+from jaxmlp.gradcheck.names import counted_from_1
+from jaxmlp.gradcheck.naming import Arrays, by_name, dtype_of, is_layered, listed, split
+from jaxmlp.layer import Layer
 
 Shapes = dict[str, tuple[int, ...]]
+Leaves = dict[str, Any]
 
 
 class Answer(NamedTuple):
     """What the candidate returned, by name.
 
     gradient: W1, b1, ...; steps: dZ2, dA1, Z1, ...; value: J, None where none came; notes: what
-    was left unread or read otherwise than written; columns: whether samples are columns.
+    was left unread or read otherwise than written. in_order: whether the layers came in an order,
+    without their numbers; columns: whether samples are columns.
     """
 
     gradient: Arrays
     steps: Arrays
     value: Any
     notes: tuple[str, ...]
+    in_order: bool = False
     columns: bool = False
 
     @property
@@ -40,17 +45,22 @@ def read(result: Any, params: Any) -> Answer:
     found, value = parse(result, params), None
     if found is None and isinstance(result, tuple | list) and len(result) == 2:
         value, found = result[0], parse(result[1], params)
+        if found is None and number(result[1]) is not None:
+            value, found = result[1], parse(result[0], params)
     if found is None:
-        expected = "a list of (dW, db) or a dict of dW1, db1, ..." if parse is _layered else "that"
-        note = (
-            f"returned {_words(result)}; expected a gradient with the structure of the parameters"
-        )
-        return Answer({}, {}, None, (note + (f", {expected}" if parse is _layered else ""),))
+        note = f"returned {_words(result)}; expected {_expected(params)}"
+        return Answer({}, {}, None, (note,))
     notes: list[str] = []
-    arrays = {name: _array(name, leaf, notes) for name, leaf in found.items()}
+    if blank := [name for name, leaf in found.items() if leaf is ...]:
+        notes.append(f"{listed(blank)}: not filled in")
+    arrays = {name: _array(name, leaf, notes) for name, leaf in found.items() if leaf is not ...}
     known = {name: array for name, array in arrays.items() if array is not None}
     gradient, steps = _sorted_out(known, by_name(params), notes, parse is _layered)
-    return Answer(gradient, steps, value, tuple(notes))
+    value = steps.pop("J", value) if parse is _layered else value
+    if not gradient and not blank:
+        notes.append(f"no gradient was found in it; expected {_expected(params)}")
+    in_order = parse is _layered and not isinstance(result, Mapping)
+    return Answer(gradient, steps, value, tuple(notes), in_order)
 
 
 def _words(x: Any) -> str:
@@ -58,6 +68,18 @@ def _words(x: Any) -> str:
         return f"an array of shape {tuple(x.shape)}"
     size = f" of {len(x)}" if isinstance(x, tuple | list | dict) else ""
     return f"a {type(x).__name__}{size}"
+
+
+def _expected(params: Any) -> str:
+    """The forms of a gradient, with the shapes of this one."""
+    if not is_layered(params):
+        return "a gradient with the structure of the parameters"
+    shapes = [f"d{name} {leaf.shape}" for name, leaf in by_name(params).items()]
+    some = shapes if len(shapes) <= 6 else [*shapes[:4], "...", *shapes[-2:]]
+    return (
+        f"a dict of {', '.join(some)}, those arrays in this order, a list of (dW, db), or a "
+        "gradient with the structure of the parameters"
+    )
 
 
 def _array(name: str, leaf: Any, notes: list[str]) -> np.ndarray | None:
@@ -83,7 +105,7 @@ def number(x: Any) -> np.ndarray | None:
 # --- forms ----------------------------------------------------------------------------------------
 
 
-def _tree(result: Any, params: Any) -> dict[str, Any] | None:
+def _tree(result: Any, params: Any) -> Leaves | None:
     """A pytree of the structure of params."""
     if jax.tree.structure(result) != jax.tree.structure(params):
         return None
@@ -91,43 +113,107 @@ def _tree(result: Any, params: Any) -> dict[str, Any] | None:
     return dict(zip(by_name(params), (leaf for _, leaf in paths), strict=True))
 
 
-def _layered(result: Any, params: Any) -> dict[str, Any] | None:
-    """A dict by names, Layers in the storage of params, or one (dW, db) for each layer."""
+def _layered(result: Any, params: Any) -> Leaves | None:
+    """A dict by names, Layers in the storage of params, one (dW, db) for each layer, or arrays in
+    the order of the parameters."""
     if isinstance(result, Mapping):
-        return {str(name): leaf for name, leaf in result.items()}
+        return _by_names(result, params)
     if not isinstance(result, tuple | list) or isinstance(result, Layer):
         return None
-    if _stored_alike(result, params):
-        return dict(by_name(tuple(result)))
+    stored = _as_stored(result, params)
+    return stored or _in_order(result, params) or _each_layer(result)
+
+
+def _by_names(result: Mapping, params: Any) -> Leaves:
+    """Every entry under its name; {"dW": [dW1, dW2]} and {"layer1": {"dW": dW1}} as dW1, ..."""
+    flat: Leaves = {}
+    for name, leaf in result.items():
+        number = re.search(r"\d+$", str(name))
+        if isinstance(leaf, Mapping) and number:
+            flat |= {f"{field}{number[0]}": part for field, part in leaf.items()}
+            continue
+        parts = leaf if isinstance(leaf, tuple | list) and not number else None
+        if parts is not None and all(map(_is_leaf, parts)):
+            flat |= {f"{name}{l}": part for l, part in enumerate(parts, start=1)}
+        else:
+            flat[str(name)] = leaf
+    return flat
+
+
+def _in_order(result: Any, params: Any) -> Leaves | None:
+    """dW1, db1, dW2, ..., or weights first; from the first layer or the last, as shapes tell."""
+    right = by_name(params)
+    names = list(right)
+    if len(result) == 2 and all(isinstance(part, tuple | list) for part in result):
+        result = [*result[0], *result[1]]  # ([dW1, dW2], [db1, db2])
+        orders = [_weights_first(names)]
+    else:
+        orders = [names, _weights_first(names)]
+    if len(result) != len(names) or not all(map(_is_leaf, result)) or len(names) == 1:
+        return None
+    orders += [[_mirrored(name, names) for name in order] for order in orders]
+    for order in orders:
+        if all(_fits(x, right[name].shape) for x, name in zip(result, order, strict=True)):
+            as_written = orders[orders.index(order) % (len(orders) // 2)]
+            return dict(zip(as_written, result, strict=True))
+    return None
+
+
+def _weights_first(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: Layer._fields.index(split(name)[0]))
+
+
+def _mirrored(name: str, names: Iterable[str]) -> str:
+    """The name of the same array if layers are counted from the other end."""
+    field, number = split(name)
+    return f"{field}{max(split(n)[1] for n in names) + 1 - number}"
+
+
+def _fits(x: Any, shape: tuple[int, ...]) -> bool:
+    """Whether x has that shape, or as a bias one of its variants."""
+    try:
+        given = np.shape(x)
+    except ValueError:  # rows of several lengths
+        return False
+    return given in (shape, shape[::-1], (1, *shape), (*shape, 1))
+
+
+def _each_layer(result: Iterable) -> Leaves | None:
+    """One (dW, db) for each layer, or a dict of them."""
     entries = [_entry(entry) for entry in result]
     if not entries or any(entry is None for entry in entries):
         return None
     return {
         f"{field}{number}": leaf
         for number, entry in enumerate(entries, start=1)
-        for field, leaf in zip(Layer._fields, entry or (), strict=False)
+        for field, leaf in (entry or {}).items()
         if leaf is not None
     }
 
 
-def _stored_alike(result: Any, params: Any) -> bool:
-    """Whether result holds Layers that stack as those of params do."""
-    if not is_layered(result) or len(result) != len(params):
-        return False
-    lengths = [
-        {len(leaf) for leaf in entry if leaf is not None} if is_stacked(own) else {0}
-        for entry, own in zip(result, params, strict=True)
-        if is_stacked(own) == (np.ndim(entry.W) == 3)
-    ]
-    return len(lengths) == len(params) and all(len(ns) == 1 for ns in lengths)
+def _as_stored(result: Any, params: Any) -> Leaves | None:
+    """Layers in the structure of the parameters, stacked in any way."""
+    if not is_layered(result):
+        return None
+    try:
+        found = by_name(tuple(result))
+    except (TypeError, ValueError):  # leaves that are no arrays, or stacks of several lengths
+        return None
+    return dict(found) if found.keys() == by_name(params).keys() else None
 
 
-def _entry(entry: Any) -> tuple | None:
-    """One layer of a list: (dW,), (dW, db), (dW, db, dslope), or dW alone."""
+def _entry(entry: Any) -> Leaves | None:
+    """One layer of a list: (dW,), (dW, db), (dW, db, dslope), {"dW": dW, "db": db}, or dW alone."""
+    if isinstance(entry, Mapping):
+        return {str(name): leaf for name, leaf in entry.items()}
     if isinstance(entry, tuple | list) and 1 <= len(entry) <= len(Layer._fields):
-        is_leaf = lambda x: x is None or hasattr(x, "shape") or isinstance(x, list | float | int)  # noqa: E731
-        return tuple(entry) if all(map(is_leaf, entry)) else None
-    return (entry,) if getattr(entry, "ndim", 0) == 2 else None
+        pairs = dict(zip(Layer._fields, entry, strict=False))
+        return pairs if all(map(_is_leaf, entry)) else None
+    return {"W": entry} if getattr(entry, "ndim", 0) == 2 else None
+
+
+def _is_leaf(x: Any) -> bool:
+    return x is None or hasattr(x, "shape") or isinstance(x, list | float | int)
 
 
 def _sorted_out(arrays: Arrays, right: Arrays, notes: list[str], layered: bool):
@@ -135,23 +221,31 @@ def _sorted_out(arrays: Arrays, right: Arrays, notes: list[str], layered: bool):
     if not layered:
         return arrays, {}
     L = max(split(name)[1] for name in right)
-    known_steps = {f"{field}{l}" for field in ("Z", "A", "dZ", "dA") for l in range(L + 1)}
-    known_steps -= {"Z0", "dZ0"}
+    known_steps = {"J", "A0", "dA0"}
+    known_steps |= {
+        f"{d}{field}{l}" for d in ("", "d") for field in "ZSUA" for l in range(1, L + 1)
+    }
+    read = {name: name for name in arrays}
+    if not all(name.removeprefix("d") in right or name in known_steps for name in arrays):
+        new = counted_from_1(arrays, L)
+        clear = len(set(new.values())) == len(new)
+        read |= new if clear else {n: name for n, name in new.items() if name not in arrays}
     gradient, steps = {}, {}
-    for name, array in arrays.items():
+    for written, array in arrays.items():
+        name = read[written]
         own = name.removeprefix("d")
         if name in known_steps:
             steps[name] = array
-        elif own in right and own == name and f"d{own}" in arrays:
-            notes.append(f"{name} was not read: d{own} is its gradient")
+        elif own in right and own == name and f"d{own}" in read.values():
+            notes.append(f"{written} was not read: d{own} is its gradient")
         elif own in right:
             gradient[own] = array
         else:
-            notes.append(f"{name} was not read: the network has no such gradient or step")
+            notes.append(f"{written} was not read: the network has no such gradient or step")
     return gradient, steps
 
 
-# --- shapes ---------------------------------------------------------------------------------------
+# --- shapes and orders ----------------------------------------------------------------------------
 
 
 def settled(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -190,3 +284,24 @@ def to_rows(answer: Answer) -> Answer:
     return answer._replace(
         gradient=gradient, steps=steps, notes=(*answer.notes, note), columns=True
     )
+
+
+def from_the_last(answer: Answer, right: Shapes, agrees: Callable[[str, np.ndarray], bool]):
+    """Return the gradient with its layers counted from the output, if they came in that order.
+
+    As for columns, shapes tell, or numbers that are right more often.
+    """
+    given = answer.gradient
+    turned = {_mirrored(name, right): array for name, array in given.items()}
+    if not answer.in_order or turned.keys() != right.keys():
+        return None
+    fits, fits_turned = (
+        all(settled(x, right[name]).shape == right[name] for name, x in arrays.items())
+        for arrays in (given, turned)
+    )
+    if fits_turned and fits:
+        right_now, right_turned = (
+            sum(agrees(name, x) for name, x in arrays.items()) for arrays in (given, turned)
+        )
+        return turned if right_turned > max(right_now, len(right) // 2) else None
+    return turned if fits_turned else None

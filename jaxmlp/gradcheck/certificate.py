@@ -1,9 +1,11 @@
 """The certificate: what was compared, how far it is off, and what that means."""
 
 import dataclasses
+import enum
 import functools
 import html
 import platform
+import textwrap
 from collections.abc import Iterator
 from importlib import metadata
 from typing import NamedTuple
@@ -11,11 +13,24 @@ from typing import NamedTuple
 import jax
 
 from jaxmlp.gradcheck.diagnosis import Diagnosis
-from jaxmlp.gradcheck.naming import split
+from jaxmlp.gradcheck.naming import listed, split
 from jaxmlp.gradcheck.numbers import Numbers
 
-RIGHT, UNDECIDED = "right", "undecided"
-SHOWN = 24  # rows of a table; of more, those that matter
+NAN = float("nan")
+WIDTH = 80  # characters of a line
+SHOWN = 14  # rows of a table that fits a screen; of more, those that matter
+
+
+class Verdict(enum.StrEnum):
+    """What is said of one array."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    WRONG_SHAPE = "wrong shape"
+    MISSING = "missing"
+    NOT_FINITE = "not finite"
+    UNDECIDED = "undecided"
+    """neither precision nor route can tell"""
 
 
 class Row(NamedTuple):
@@ -23,23 +38,38 @@ class Row(NamedTuple):
 
     name: W1, b1, slope1, dZ2, ..., or the path in a pytree; "J" is the value.
     layer: its number, None outside of networks.
-    verdict: "right", "wrong", "wrong shape", "missing", "not finite", or "undecided" where neither
-    precision nor route can tell.
-    numbers: difference, cosine, norm_ratio, sign_flips, ulp; None where nothing could be compared.
+    why: the detail of a verdict: both shapes, or the reason why it is undecided.
+    numbers: difference, cosine, norm_ratio, sign_flips, ulp; None if nothing could be compared.
     tolerance: what the difference may be. at_kinks: entries that depend on which side's derivative
     is taken at a kink. dtype: the precision that decided.
     second_route: the relative difference from the numeric derivative along random directions, and
-    which route it was; "cannot see" where J's differences do not resolve it, "" where not asked.
+    which route it was; "cannot see" if J's differences do not resolve it, "" if not asked.
     """
 
     name: str
     layer: int | None
-    verdict: str
+    verdict: Verdict
     numbers: Numbers | None = None
-    tolerance: float = float("nan")
+    tolerance: float = NAN
     at_kinks: int = 0
     dtype: str = ""
     second_route: str = ""
+    why: str = ""
+
+    @property
+    def is_right(self) -> bool:
+        return self.verdict == Verdict.RIGHT
+
+    @property
+    def is_undecided(self) -> bool:
+        return self.verdict == Verdict.UNDECIDED
+
+    @property
+    def is_wrong(self) -> bool:
+        return not (self.is_right or self.is_undecided)
+
+    def undecided(self, why: str) -> "Row":
+        return self._replace(verdict=Verdict.UNDECIDED, why=why)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +82,8 @@ class Certificate:
         the computation.
       value: that of J, where the candidate gave it.
       diagnoses: every known mistake that reproduces the candidate's numbers; where several do,
-        they are alternatives.
+        they are alternatives. Of several mistakes at once it is the one nearest the output.
+      further: the mistakes that are left when the first of the diagnoses is mended.
       disputes: reasons for which nothing can be certified.
       notes: what else there is to know.
       dtype, device, matmul_precision, versions: of the computation.
@@ -62,6 +93,7 @@ class Certificate:
     steps: tuple[Row, ...] = ()
     value: Row | None = None
     diagnoses: tuple[Diagnosis, ...] = ()
+    further: tuple[Diagnosis, ...] = ()
     disputes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     dtype: str = ""
@@ -73,7 +105,7 @@ class Certificate:
     def passed(self) -> bool:
         """Whether every array of the gradient, and the value where given, is right."""
         judged = [*self.rows, *([self.value] if self.value else [])]
-        return not self.disputes and bool(self.rows) and all(r.verdict == RIGHT for r in judged)
+        return not self.disputes and bool(self.rows) and all(r.is_right for r in judged)
 
     @property
     def first_wrong(self) -> int | str | None:
@@ -81,7 +113,7 @@ class Certificate:
 
         Outside of networks the name of the last wrong array.
         """
-        wrong = [row for row in self.rows if row.verdict not in (RIGHT, UNDECIDED)]
+        wrong = [row for row in self.rows if row.is_wrong]
         if not wrong:
             return None
         numbers = [row.layer for row in wrong if row.layer is not None]
@@ -93,24 +125,51 @@ class Certificate:
         if self.rows and self.rows[0].layer is None:
             return None
         gradient = [row._replace(name=f"d{row.name}") for row in self.rows]
-        wrong = [r for r in (*self.steps, *gradient) if r.verdict not in (RIGHT, UNDECIDED)]
+        wrong = [row for row in (*self.steps, *gradient) if row.is_wrong]
         return min((row.name for row in wrong), key=order, default=None)
 
+    def text(self, verbose: bool = False) -> str:
+        """Return the certificate as text.
+
+        Args:
+          verbose: also the columns below, all rows, and the machine. Without it every line says
+            whether an array is right, how far it is off, `difference = max|c - r| / max|r|`, and
+            what rounding explains of that, the tolerance.
+
+        The columns, for a candidate c against the right array r:
+          cosine: of the angle between them; 1 if c is a multiple of r, 0 if they have nothing in
+            common. norm ratio: `|c| / |r|`; 2 if c is twice too large. sign flips: entries of
+            opposite sign. ulp: `max|c - r|` in units of the last place of r's largest entry; a few
+            are rounding. at kinks: entries for which two derivatives are right, since a unit sits
+            where its activation bends. second route: how far c is from a numeric derivative of J,
+            which knows nothing of the chain rule.
+        """
+        return "\n".join(_text(self, verbose))
+
     def __str__(self):
-        return "\n".join(_text(self))
+        return self.text()
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return "\n".join(_html(self))
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is wrong, in words, the most important first; of a right gradient the notes."""
+        return tuple(_findings(self))
 
-def order(step: str) -> tuple[int, int]:
+
+FORWARDS = "Z", "S", "U", "A"
+BACKWARDS = "dA", "dU", "dS", "dZ", "dW", "db", "dslope", "dalpha"
+
+
+def order(step: str) -> tuple[bool, int, int]:
     """The place of a step in the computation: Z1, A1, Z2, ..., dA2, dZ2, dW2, db2, dA1, ..."""
     field, number = split(step)
-    if field in ("Z", "A"):
-        return 2 * number + (field == "A") - 10**9, 0
-    return -number, ("dA", "dZ", "dW", "db", "dslope").index(field)
+    if field in FORWARDS:
+        return False, number, FORWARDS.index(field)
+    return True, -number, BACKWARDS.index(field)
 
 
 @functools.cache
@@ -131,28 +190,32 @@ def environment() -> dict:
 
 # --- as text --------------------------------------------------------------------------------------
 
-HEADER = (
-    "", "verdict", "difference", "tolerance", "cosine", "norm ratio", "sign flips", "ulp",
-    "at kinks", "second route",
-)  # fmt: skip
+HEADER = "", "verdict", "difference", "tolerance"
+MORE = "cosine", "norm ratio", "sign flips", "ulp", "at kinks", "second route"
 
 
-def _text(c: Certificate) -> Iterator[str]:
+def _text(c: Certificate, verbose: bool) -> Iterator[str]:
     yield _headline(c)
     yield ""
-    rows = [HEADER, *map(_cells, _shown(c))]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
-    used = [i for i in range(len(HEADER)) if i < 2 or any(row[i] for row in rows[1:])]
-    for row in rows:
-        yield "  ".join(row[i].ljust(widths[i]) for i in used).rstrip()
-    left_out = len(_all_rows(c)) - len(rows) + 1
-    if left_out:
+    rows = _all_rows(c) if verbose else _shown(c)
+    yield from _table([_cells(row) for row in rows], HEADER + MORE if verbose else HEADER)
+    if left_out := len(_all_rows(c)) - len(rows):
         yield f"... and {left_out} more, in .rows"
-    for line in _findings(c):
+    for sentence in _findings(c):
         yield ""
-        yield line
-    yield ""
-    yield _footer(c)
+        yield from textwrap.wrap(sentence, WIDTH)
+    if verbose:
+        yield ""
+        yield _footer(c)
+
+
+def _table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> Iterator[str]:
+    """The lines of a table, without columns that hold nothing."""
+    used = [i for i in range(len(header)) if i < 2 or any(row[i] for row in rows)]
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in used]
+    for row in (header, *rows):
+        cells = (row[i].ljust(width) for i, width in zip(used, widths, strict=True))
+        yield "  ".join(cells).rstrip()
 
 
 def _headline(c: Certificate) -> str:
@@ -161,12 +224,12 @@ def _headline(c: Certificate) -> str:
     if c.disputes:
         return "Nothing can be certified."
     if isinstance(c.first_wrong, str):
-        wrong = [row.name for row in c.rows if row.verdict not in (RIGHT, UNDECIDED)]
+        wrong = [row.name for row in c.rows if row.is_wrong]
         return f"The gradient is wrong: {', '.join(wrong)}."
     if c.first_wrong is not None:
         step = f", step {c.first_wrong_step}" if c.steps and c.first_wrong_step else ""
         return f"The gradient is wrong, from layer {c.first_wrong}{step} on, walking back."
-    if c.value is not None and c.value.verdict != RIGHT:
+    if c.value is not None and not c.value.is_right:
         return "The gradient is right, but the value is not."
     return "The gradient could not be decided everywhere."
 
@@ -185,9 +248,9 @@ def _shown(c: Certificate) -> list[Row]:
     rows = _all_rows(c)
     if len(rows) <= SHOWN:
         return rows
-    wrong = [i for i, row in enumerate(rows) if row.verdict != RIGHT]
-    worst = sorted(range(len(rows)), key=lambda i: -_difference(rows[i]))[:4]
-    kept = {*range(4), *range(len(rows) - 4, len(rows)), *wrong[:3], *wrong[-5:], *worst}
+    wrong = [i for i, row in enumerate(rows) if not row.is_right]
+    worst = max(range(len(rows)), key=lambda i: _difference(rows[i]))
+    kept = {0, 1, 2, *range(len(rows) - 3, len(rows)), *wrong[:2], *wrong[-4:], worst}
     return [rows[i] for i in sorted(kept)]
 
 
@@ -196,17 +259,20 @@ def _difference(row: Row) -> float:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    tolerance = "" if row.tolerance != row.tolerance else f"{row.tolerance:.1e}"
-    shown = [""] * 5
-    if row.numbers is not None:
-        n = row.numbers
-        numbers = n.difference, n.cosine, n.norm_ratio
-        shown = [
-            f"{x:.{d}}" if x == x else "" for x, d in zip(numbers, ("1e", "6f", "6g"), strict=True)
-        ]
-        shown += [str(n.sign_flips), f"{n.ulp:.3g}"] if n.ulp == n.ulp else ["", ""]
+    """What stands in a row under HEADER and MORE."""
+    n = row.numbers or Numbers(NAN, NAN, NAN, 0, NAN)
+    flips = str(n.sign_flips) if n.ulp == n.ulp else ""
+    shape = f" {row.why}" if row.verdict == Verdict.WRONG_SHAPE and row.why else ""
+    numbers = (
+        (n.difference, ".1e"),
+        (row.tolerance, ".1e"),
+        (n.cosine, ".6f"),
+        (n.norm_ratio, ".6g"),
+    )
+    shown = ["" if x != x else f"{x:{form}}" for x, form in numbers]
+    ulp = "" if n.ulp != n.ulp else f"{n.ulp:.3g}"
     kinks = str(row.at_kinks) if row.at_kinks else ""
-    return (row.name, row.verdict, shown[0], tolerance, *shown[1:], kinks, row.second_route)
+    return (row.name, f"{row.verdict}{shape}", *shown, flips, ulp, kinks, row.second_route)
 
 
 def _findings(c: Certificate) -> Iterator[str]:
@@ -216,16 +282,23 @@ def _findings(c: Certificate) -> Iterator[str]:
         yield "Each of these gives the same numbers:"
     for name in names:
         yield _alternatives([d for d in c.diagnoses if d.mistake == name])
+    for diagnosis in c.further:
+        yield f"when that is mended, {_alternatives([diagnosis])}"
     yield from (f"note: {note}" for note in c.notes)
+    for why in dict.fromkeys(row.why for row in c.rows if row.is_undecided):
+        names = [f"d{r.name}" if r.layer else r.name for r in c.rows if r.why == why]
+        yield f"undecided: {listed(names)}: {why}"
 
 
 def _alternatives(diagnoses: list[Diagnosis]) -> str:
     """One mistake and the places where it gives the same numbers."""
-    places = ", or in ".join(f"{_places(d.layers)} ({_some(d.steps)})" for d in diagnoses)
-    return f"{diagnoses[0].mistake} in {places}: {diagnoses[0].mend}"
+    places = dict.fromkeys(f"{_places(d.layers)} ({_some(d.steps)})" for d in diagnoses)
+    return f"{diagnoses[0].mistake} in {', or in '.join(places)}: {diagnoses[0].mend}"
 
 
 def _places(layers: tuple[int, ...]) -> str:
+    if not layers:
+        return "all"
     return f"layer {layers[0]}" if len(layers) == 1 else f"layers {_some(layers)}"
 
 
@@ -244,8 +317,8 @@ def _html(c: Certificate) -> Iterator[str]:
     yield "<table>"
     yield "<tr>" + "".join(f"<th>{name}</th>" for name in HEADER) + "</tr>"
     for row in _shown(c):
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(row))
-        weight = "" if row.verdict == RIGHT else ' style="font-weight: bold"'
+        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(row)[: len(HEADER)])
+        weight = "" if row.is_right else ' style="font-weight: bold"'
         yield f"<tr{weight}>{cells}</tr>"
     yield "</table>"
-    yield from (f"<p>{html.escape(line)}</p>" for line in (*_findings(c), _footer(c)))
+    yield from (f"<p>{html.escape(line)}</p>" for line in _findings(c))

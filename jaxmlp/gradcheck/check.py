@@ -2,15 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxmlp import checks
-from jaxmlp.gradcheck.certificate import RIGHT, UNDECIDED, Certificate, Row
-from jaxmlp.gradcheck.examination import Examination, listed
-from jaxmlp.gradcheck.truth import establish
+from jaxmlp.gradcheck.certificate import Certificate, Row, Verdict
+from jaxmlp.gradcheck.examination import DOUBTFUL, LOST, ZERO, Examination
+from jaxmlp.gradcheck.explanation import explained
+from jaxmlp.gradcheck.naming import by_name, listed, replaced
+from jaxmlp.gradcheck.truth import Truth, establish
 
 
 def check_grads(
@@ -61,65 +63,132 @@ def check_grads(
         rtol = checks.positive_number("rtol", rtol)
     with np.errstate(all="ignore"):
         here = Examination(candidate, establish(J, args, reference), rtol)
-        certificate = here.certificate()
-        if here.truth.trusted and any(row.verdict == UNDECIDED for row in certificate.rows):
-            return _settled(certificate, _elsewhere(here, reference))
+        certificate = explained(here)
+        return certificate if certificate.disputes else _looked_around(certificate, here, reference)
+
+
+# --- if nothing can be compared here, look at other parameters ------------------------------------
+
+
+class Elsewhere(NamedTuple):
+    """What came out at other parameters.
+
+    certificate: None if the candidate has no answer there. zeros: the arrays that are exactly zero
+    there too, as they have to be.
+    """
+
+    certificate: Certificate | None
+    zeros: set[str]
+
+
+def _looked_around(certificate: Certificate, here: Examination, reference: Callable | None):
+    """Return the certificate with its undecided rows as they come out at other parameters."""
+    zeros = {row.name for row in certificate.rows if row.why == ZERO}
+    seen = None
+    for move in (_nearby, _anew):
+        if any(row.is_undecided for row in certificate.rows):
+            seen = _elsewhere(here, move(here.truth), reference)
+            zeros &= seen.zeros
+            certificate = _settled(certificate, seen.certificate)
+    if seen is None or not zeros:
         return certificate
+    rows = tuple(
+        row._replace(verdict=Verdict.RIGHT, why="")
+        if row.name in zeros and row.why == ZERO
+        else row
+        for row in certificate.rows
+    )
+    note = f"{listed(sorted(zeros))}: exactly zero, here and at other parameters"
+    return dataclasses.replace(certificate, rows=rows, notes=(*certificate.notes, note))
 
 
-# --- where cancellation leaves nothing to compare, look nearby -----------------------------------
-
-
-def _moved(leaf: Any):
-    """Half as large, with noise: away from a minimum and from saturation."""
-    array = np.asarray(leaf)
-    noise = np.random.default_rng(array.size).standard_normal(array.shape)
-    moved = (array * (0.5 + 0.05 * noise)).astype(array.dtype)
-    return jax.numpy.asarray(moved) if isinstance(leaf, jax.Array) else moved
-
-
-def _elsewhere(here: Examination, reference: Callable | None) -> Examination | None:
-    """The same candidate at moved parameters; None where it or J has no answer there."""
+def _elsewhere(here: Examination, params: Any, reference: Callable | None) -> Elsewhere:
+    """Ask the same candidate at other parameters."""
     truth = here.truth
-    args = (jax.tree.map(_moved, truth.args[0]), *truth.args[1:])
     try:
-        there = Examination(here.candidate, establish(truth.J, args, reference), here.rtol)
-        one, other = here.answer.gradient, there.answer.gradient
+        there = Examination(
+            here.candidate, establish(truth.J, (params, *truth.args[1:]), reference), here.rtol
+        )
+        certificate, disputes = explained(there), there.truth.disputes
+        zeros = set(there.truth.zeros)
     except Exception:  # outside of the domain of J, or of the candidate
-        return None
+        return Elsewhere(None, set())
+    one, other = here.answer.gradient, there.answer.gradient
     recorded = all(name in other and np.array_equal(one[name], other[name]) for name in one)
-    return None if recorded else there
+    return Elsewhere(None if recorded or disputes else certificate, zeros)
 
 
-def _settled(certificate: Certificate, there: Examination | None) -> Certificate:
-    """The certificate with its undecided rows as they came out at the other parameters."""
+def _nearby(truth: Truth) -> Any:
+    """Half as large, with noise: away from a minimum and from saturation."""
+
+    def moved(array: np.ndarray):
+        noise = np.random.default_rng(array.size).standard_normal(array.shape)
+        return array * (0.5 + 0.05 * noise)
+
+    return _mapped(moved, truth.args[0])
+
+
+def _anew(truth: Truth) -> Any:
+    """Drawn as if for training, for inputs of any size: nothing is dead and nothing saturated."""
+    rng = np.random.default_rng(0)
+
+    def drawn(array: np.ndarray):
+        fan_in = array.shape[-2] if array.ndim > 1 else 10  # a bias is a third of a weight's sum
+        return rng.standard_normal(array.shape) / fan_in**0.5
+
+    params = _mapped(drawn, truth.args[0])
+    if truth.tape is None:
+        return params
+    X = truth.tape.records[0].A_prev
+    size = np.sqrt(np.mean(X**2, axis=0, keepdims=True)).T
+    W1 = by_name(params)["W1"]
+    W1 = (W1 / np.where(size > 0, size, 1)).astype(W1.dtype)
+    return replaced(params, "W1", W1)
+
+
+def _mapped(f: Callable[[np.ndarray], np.ndarray], params: Any) -> Any:
+    """f of every floating leaf, in its dtype, JAX arrays as JAX's."""
+
+    def one(leaf):
+        array = np.asarray(leaf)
+        if not jax.numpy.issubdtype(array.dtype, np.floating):
+            return leaf
+        new = f(array.astype(np.float64)).astype(array.dtype)
+        return jax.numpy.asarray(new) if isinstance(leaf, jax.Array) else new
+
+    return jax.tree.map(one, params)
+
+
+def _settled(certificate: Certificate, there: Certificate | None) -> Certificate:
+    """The certificate with its undecided rows as they came out there."""
     if there is None:
         return certificate
-    other = there.certificate()
-    nearby = {row.name: row for row in other.rows}
-    rows, settled = [], []
-    for row in certificate.rows:
-        if row.verdict == UNDECIDED and _agrees(row) and nearby[row.name].verdict != UNDECIDED:
-            row = row._replace(verdict=nearby[row.name].verdict)
-            settled.append(row.name)
-        rows.append(row)
+    nearby = {row.name: row for row in there.rows}
+    settled = {
+        row.name: row.why
+        for row in certificate.rows
+        if row.is_undecided
+        and nearby[row.name].verdict
+        in ((Verdict.RIGHT, Verdict.WRONG) if _agrees(row) else (Verdict.WRONG,))
+    }
     if not settled:
         return certificate
-    notes = [note for note in certificate.notes if not note.startswith("undecided")]
-    notes.append(
-        f"{listed(settled)}: lost in cancellation here, so compared at other parameters as well, "
-        "half as large with noise"
-    )
-    left = [row.name for row in rows if row.verdict == UNDECIDED]
-    notes += [f"undecided: {listed(left)}"] if left else []
-    wrong = any(row.verdict not in (RIGHT, UNDECIDED) for row in rows)
+    rows = tuple(nearby[r.name] if r.name in settled else r for r in certificate.rows)
+    notes = [
+        f"{listed([name for name in settled if settled[name] == why])}: {why.split(':')[0]}, "
+        "so compared at other parameters"
+        for why in dict.fromkeys(settled.values())
+    ]
+    wrong = any(row.is_wrong for row in rows)
     return dataclasses.replace(
         certificate,
-        rows=tuple(rows),
-        diagnoses=other.diagnoses if wrong else (),
-        notes=tuple(notes),
+        rows=rows,
+        diagnoses=there.diagnoses if wrong else (),
+        notes=(*certificate.notes, *notes),
     )
 
 
 def _agrees(row: Row) -> bool:
-    return row.numbers is not None and row.numbers.difference <= row.tolerance
+    """Whether it is right here, as far as that can be told here."""
+    near = row.numbers is not None and row.numbers.difference <= row.tolerance
+    return near or row.why in (ZERO, LOST, DOUBTFUL)

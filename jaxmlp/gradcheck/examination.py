@@ -2,25 +2,34 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck import answers
+from jaxmlp.gradcheck import answers, wholes
 from jaxmlp.gradcheck.answers import Answer
-from jaxmlp.gradcheck.certificate import RIGHT, UNDECIDED, Certificate, Row, environment, order
-from jaxmlp.gradcheck.diagnosis import Diagnosis, diagnose
-from jaxmlp.gradcheck.naming import Arrays, cast, dtype_of, eps_of, layer_of, split
-from jaxmlp.gradcheck.numbers import Numbers, flushed, numbers
+from jaxmlp.gradcheck.certificate import (
+    Certificate,
+    Row,
+    Verdict,
+    environment,
+    order,
+)
+from jaxmlp.gradcheck.naming import Arrays, cast, dtype_of, eps_of, layer_of, listed, split
+from jaxmlp.gradcheck.numbers import Numbers, error, flushed, numbers, size
 from jaxmlp.gradcheck.precision import SAFETY, Precision
 from jaxmlp.gradcheck.references import FLOAT64
 from jaxmlp.gradcheck.tape import backward
 from jaxmlp.gradcheck.truth import Sight, Truth, sights
+from jaxmlp.storage import layers
 
 ROUTED = 32  # arrays that the second route looks at; of more, so many at equal distances
 NAN = float("nan")
+ZERO = "exactly zero here: nothing was tested"
+LOST = "lost in cancellation here"
+DOUBTFUL = "autodiff and complex step differ here, and J's differences are too coarse to tell"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,23 +41,16 @@ class Examination:
     rtol: float | None
 
     def certificate(self) -> Certificate:
-        rows = tuple(map(self._row, self.truth.right.gradient))
-        value = self._value_row()
-        notes, disputes = [*self.truth.notes, *self.answer.notes], list(self.truth.disputes)
-        disputes += self._disputed()
-        result = Certificate(
-            rows,
+        """The verdicts; `explanation.explained` adds notes and diagnoses."""
+        return Certificate(
+            tuple(map(self._row, self.truth.right.gradient)),
             steps=tuple(self._step_rows()),
-            value=value,
-            disputes=tuple(disputes),
+            value=self._value_row(),
+            disputes=(*self.truth.disputes, *self._disputed()),
+            notes=(*self.truth.notes, *self.answer.notes),
             dtype=str(self.own.dtype),
             **environment(),
         )
-        notes += self._remarks(result)
-        if result.first_wrong is None or self.truth.tape is None or not self.truth.trusted:
-            return dataclasses.replace(result, notes=tuple(notes))
-        diagnoses, unexplained = self._diagnosed(result)
-        return dataclasses.replace(result, diagnoses=diagnoses, notes=(*notes, *unexplained))
 
     # --- what the candidate says ------------------------------------------------------------------
 
@@ -66,9 +68,28 @@ class Examination:
                 answer = self._asked(cast(self.truth.args, FLOAT64))
         except Exception:  # a candidate for one dtype alone
             return None
-        return answer if answer.gradient and answer.dtype == FLOAT64 else None
+        exact = answer.gradient and answer.dtype == FLOAT64
+        return answer if exact and not self._is_coarse(answer) else None
+
+    def _is_coarse(self, answer: Answer) -> bool:
+        """Whether float64 arrays hold the errors of float32 on the way."""
+        right = self.truth.right.gradient
+        known = self.truth.trusted and self.rtol is None and self.truth.right.dtype == FLOAT64
+        if not known or answer.dtype != FLOAT64 or answer.gradient.keys() != right.keys():
+            return False
+        # A look that costs nothing, before float32 is asked what it does
+        pairs = [(x, right[name]) for name, x in answer.gradient.items()]
+        errors = [error(x, r) for x, r in pairs if x.shape == r.shape]
+        if len(errors) < len(right) or not 1e-10 < max(errors) < 1e-3:
+            return False
+        coarse = Precision(self.truth, np.dtype(np.float32), None)
+        tolerances = {name: coarse.tolerance(name) for name in right}
+        differences = wholes.step_of_differences(answer.gradient, self.truth.right.value)
+        return differences is None and wholes.holds_float32(answer.gradient, right, tolerances)
 
     def _asked(self, args: tuple) -> Answer:
+        if self.truth.layered:  # one for each of 1..L, also if `init` stacks them
+            args = (type(args[0])(layers(args[0])), *args[1:])
         copies = jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, args)
         result = self.candidate(*copies)
         answer = answers.read(result, self.truth.args[0])
@@ -85,8 +106,10 @@ class Examination:
 
     @functools.cached_property
     def own(self) -> Precision:
-        """The candidate's: the coarsest dtype among parameters and gradients."""
-        dtypes = dtype_of(self.truth.args[0]), self.answer.dtype
+        """The candidate's: the coarsest dtype among parameters and gradients, and on the way."""
+        dtypes = [dtype_of(self.truth.args[0]), self.answer.dtype]
+        if self._is_coarse(self.answer):
+            dtypes.append(np.dtype(np.float32))
         return Precision(self.truth, max(dtypes, key=eps_of), self.rtol)
 
     @functools.cached_property
@@ -108,7 +131,7 @@ class Examination:
         return found
 
     def _row(self, name: str) -> Row:
-        row = Row(name, layer_of(name, self.truth.layered), "missing")
+        row = Row(name, layer_of(name, self.truth.layered), Verdict.MISSING)
         if name not in self.judged:
             return row
         array, precision = self.judged[name]
@@ -117,20 +140,25 @@ class Examination:
         right = self.truth.right.gradient[name]
         row = precision.compared(row, array, right, precision.tolerance(name))
         row = row._replace(second_route=self._second_route(name, array))
-        decided = precision.decides(name) if row.verdict == RIGHT else precision.reaches(name)
-        if row.verdict in (RIGHT, "wrong") and not decided:
-            return row._replace(verdict=UNDECIDED)
+        if row.is_right and not right.any():
+            return row.undecided(ZERO)
+        if name in self.disagreements and (row.is_right or self._is_seen(name, array)):
+            return row.undecided(DOUBTFUL)
+        decided = precision.decides(name) if row.is_right else precision.reaches(name)
+        if row.verdict in (Verdict.RIGHT, Verdict.WRONG) and not decided:
+            why = LOST if precision.reaches(name) else f"too small here for {precision.dtype}"
+            return row.undecided(why)
         return row if precision is self.own else self._as_it_came(row)
 
     def _as_it_came(self, row: Row) -> Row:
         """A row that float64 judged: in its own dtype it must not be far off either."""
         right, given = self.truth.right.gradient[row.name], self.answer.gradient[row.name]
         tolerance = self.own.tolerance(row.name)
-        if row.verdict != RIGHT or not np.isfinite(tolerance):  # inf: jax.grad is not finite there
+        if not row.is_right or not np.isfinite(tolerance):  # inf: jax.grad is not finite there
             return row
         same = self.own.compared(row, given, right, tolerance)
         tiny = np.abs(flushed(given)).max(initial=0) <= 1e-20 + 10 * np.abs(right).max(initial=0)
-        return row if same.verdict == RIGHT or tiny else same
+        return row if same.is_right or tiny else same
 
     def _value_row(self) -> Row | None:
         given, precision, truth = self.answer.value, self.own, self.truth
@@ -138,12 +166,17 @@ class Examination:
             return None
         if not np.isfinite(self.own.errors["J"]) and self.exact_answer is not None:
             given, precision = self.exact_answer.value, self.exact
-        row, array = Row("J", None, "wrong shape"), answers.number(given)
+        row, array = Row("J", None, Verdict.WRONG_SHAPE), answers.number(given)
         if array is None:
             return row._replace(dtype=str(precision.dtype))
         size = truth.tape.size if truth.tape else 0.0  # of the loss's terms, which may cancel in it
         right = np.asarray(truth.right.value + size)
         return precision.compared(row, array + size, right, precision.tolerance("J"))
+
+    @property
+    def given_steps(self) -> Arrays:
+        """Those of the candidate's steps that this network has."""
+        return {name: x for name, x in self.answer.steps.items() if name in self.steps}
 
     @functools.cached_property
     def steps(self) -> Arrays:
@@ -152,23 +185,23 @@ class Examination:
 
     def _step_rows(self) -> list[Row]:
         """The steps that the candidate gave, each against each sample's own, or that by m."""
-        if self.truth.tape is None or not self.answer.steps:
+        if self.truth.tape is None or not self.given_steps:
             return []
-        exact = self.steps
-        share, rows = self._share(exact), []
-        for name in sorted(self.answer.steps, key=order):
+        exact, share, rows = self.steps, self.share, []
+        for name in sorted(self.given_steps, key=order):
             scale = share if name.startswith("d") else 1.0
-            row, given = Row(name, split(name)[1], ""), self.answer.steps[name]
-            tolerance = self.own.step_tolerance(name)
+            row, given = Row(name, split(name)[1], Verdict.UNDECIDED), self.given_steps[name]
+            tolerance = self.own.step_tolerance(name, exact[name])
             rows.append(self.own.compared(row, given, exact[name] * scale, tolerance, scale))
         return rows
 
-    def _share(self, exact: Arrays) -> float:
+    @functools.cached_property
+    def share(self) -> float:
         """1 where dZ is each sample's own, 1/m where it is that of the mean, by the first step."""
         assert self.truth.tape is not None
-        m = self.truth.tape.divisor
-        for name in sorted(self.answer.steps, key=order):
-            given = self.answer.steps[name]
+        exact, m = self.steps, self.truth.tape.divisor
+        for name in sorted(self.given_steps, key=order):
+            given = self.given_steps[name]
             if name.startswith("d") and given.shape == exact[name].shape:
                 ratio = numbers(given, exact[name], 1.0).norm_ratio
                 return 1 / m if ratio > 0 and abs(np.log(ratio * m)) < abs(np.log(ratio)) else 1.0
@@ -196,6 +229,14 @@ class Examination:
             if numbers(arrays[name], right[name], 1.0).difference > 1e-9
         }
 
+    def _is_seen(self, name: str, array: np.ndarray) -> bool:
+        """Whether the numeric derivative of J agrees with the array."""
+        given, seen = flushed(array), self.sights[name]
+        same_shape = array.shape == self.truth.right.gradient[name].shape
+        return same_shape and all(
+            s.difference(given) <= max(1e-6, s.resolution(given)) for s in seen
+        )
+
     def _second_route(self, name: str, array: np.ndarray) -> str:
         if name not in self.sights or array.shape != self.truth.right.gradient[name].shape:
             return ""
@@ -207,9 +248,7 @@ class Examination:
 
     def _disputed(self) -> list[str]:
         """Where autodiff and the numeric route do not agree, neither can be trusted."""
-        if not self.truth.trusted:
-            return []
-        off = [name for name, seen in self.sights.items() if self._disagrees(name, seen)]
+        off = [name for name, disputed in self.disagreements.items() if disputed]
         if not off:
             return []
         return [
@@ -217,104 +256,50 @@ class Examination:
             "or a stop_gradient that is not its derivative; give reference="
         ]
 
-    def _disagrees(self, name: str, seen: list[Sight]) -> bool:
-        right, rounding = self.truth.right.gradient[name], max(1e-6, self.exact.tolerance(name))
-        return any(
-            sight.difference(right) > max(rounding, sight.resolution(right)) for sight in seen
-        )
+    @functools.cached_property
+    def disagreements(self) -> dict[str, bool]:
+        """The arrays in which autodiff and the numeric route disagree, and whether that disputes J.
+
+        It does not if only a complex step says so, of a J that nobody knows: a function that
+        saturates has a slope there which real numbers do not have.
+        """
+        found = {}
+        for name, seen in self.sights.items() if self.truth.trusted else ():
+            routes = {sight.seen.route for sight in self._disagreeing(name, seen)}
+            if routes:
+                found[name] = self.truth.tape is not None or routes != {"complex step"}
+        return found
+
+    def _disagreeing(self, name: str, seen: list[Sight]) -> Iterator[Sight]:
+        """The sights that autodiff does not agree with, by more than rounding explains."""
+        right = self.truth.right.gradient[name]
+        doubt = SAFETY * self.exact.errors[name] * size(right)
+        for sight in seen:
+            if sight.difference(right) > max(1e-6, sight.resolution(right, doubt)):
+                yield sight
 
     def _by_second_route(self, row: Row, array: np.ndarray, precision: Precision) -> Row:
         """The verdict where autodiff is the rule under test."""
         row = row._replace(dtype=str(precision.dtype))
         if array.shape != self.truth.right.gradient[row.name].shape:
-            return row._replace(verdict="wrong shape")
+            return row._replace(verdict=Verdict.WRONG_SHAPE)
         if not np.isfinite(array).all():
-            return row._replace(verdict="not finite")
+            return row._replace(verdict=Verdict.NOT_FINITE)
         seen, given = self.sights[row.name], flushed(array)
         if not seen:
-            return row._replace(verdict=UNDECIDED, second_route="cannot see")
+            why = "the numeric derivative cannot see it here"
+            return row._replace(verdict=Verdict.UNDECIDED, second_route="cannot see", why=why)
         tolerance = precision.tolerance(row.name)
         allowed = max(tolerance, *(sight.resolution(given) for sight in seen))
         worst = max(sight.difference(given) for sight in seen)
+        if not given.any() and not any(sight.seen.derivative for sight in seen):
+            return row.undecided(ZERO)
         return row._replace(
-            verdict=RIGHT if worst <= allowed else "wrong",
+            verdict=Verdict.RIGHT if worst <= allowed else Verdict.WRONG,
             numbers=Numbers(worst, NAN, NAN, 0, NAN),
             tolerance=allowed,
             second_route=self._second_route(row.name, array),
         )
-
-    # --- words ------------------------------------------------------------------------------------
-
-    def _remarks(self, result: Certificate) -> list[str]:
-        exact = [row.name for row in result.rows if row.dtype and row.dtype != str(self.own.dtype)]
-        notes = []
-        if exact:
-            why = "entries too small, or lost in cancellation, or half precision"
-            notes.append(f"{listed(exact)}: {self.own.dtype} cannot decide ({why}): in float64")
-        undecided = [row.name for row in result.rows if row.verdict == UNDECIDED]
-        if undecided:
-            notes.append(f"undecided: {listed(undecided)}")
-        if any(row.at_kinks for row in result.rows):
-            notes.append(
-                "entries at kinks depend on which side's derivative is taken there; either is right"
-            )
-        wrong_steps = [row.name for row in result.steps if row.verdict != RIGHT]
-        if result.passed and wrong_steps:
-            notes.append(f"{listed(wrong_steps)}: not as in E3, though the gradient is right")
-        if self.truth.trusted and len(self.sights) < len(self.judged):
-            notes.append(f"the second route looked at {len(self.sights)} arrays")
-        own = dtype_of(self.truth.args[0])
-        if self.answer.gradient and eps_of(self.answer.dtype) > eps_of(own):
-            notes.append(f"the gradients are {self.answer.dtype}, the parameters {own}")
-        return notes
-
-    def _diagnosed(self, result: Certificate) -> tuple[tuple[Diagnosis, ...], list[str]]:
-        given = {name: array for name, (array, _) in self.judged.items()}
-        if given.keys() != self.truth.right.gradient.keys():
-            return (), ["no diagnosis: the gradient is not complete"]
-        for tape in (*self.truth.tapes, *self.own.tapes):
-            with jax.enable_x64(True):
-                found = diagnose(tape, given, self._matches)
-            if found:
-                return found, []
-        return (), ["no known mistake explains this; " + wrong_factor(result)]
-
-    def _matches(self, name: str, array: np.ndarray) -> bool:
-        """Whether the candidate's array is this one, within rounding."""
-        given, precision = self.judged[name]
-        shape = self.truth.right.gradient[name].shape
-        array = answers.settled(array, shape)
-        if given.shape != array.shape or not np.isfinite(array).all():
-            return False
-        allowed = 4 * precision.tolerance(name) * np.abs(array).max(initial=0)
-        if array.shape != shape:  # the shape has told already; its numbers may be all rounding
-            dZ = self.steps[f"dZ{split(name)[1]}"]
-            allowed += SAFETY * self.truth.floor(precision.dtype) * np.abs(dZ).max(initial=0)
-        return bool(np.abs(given.astype(np.float64) - array).max(initial=0) <= allowed)
-
-
-def wrong_factor(result: Certificate) -> str:
-    """Say which factor of the walk is the first that cannot be right."""
-    number = result.first_wrong
-    rows = [row for row in result.rows if row.layer == number]
-    broken = [row for row in rows if row.verdict not in (RIGHT, UNDECIDED, "wrong")]
-    if broken:
-        return f"d{broken[0].name}: {broken[0].verdict}"
-    if result.steps and result.first_wrong_step:
-        return f"the first wrong step is {result.first_wrong_step}"
-    wrong = [f"d{row.name}" for row in rows if row.verdict not in (RIGHT, UNDECIDED)]
-    if len(wrong) < len(rows):
-        return f"the first wrong factor is in {' and '.join(wrong)} alone: dZ{number} is right"
-    if number == result.rows[-1].layer:
-        return f"the first wrong factor is in dZ{number}, the loss's derivative"
-    return (
-        f"the first wrong factor is in dZ{number} = dA{number} * act'(Z{number}); the layer above, "
-        "from which dA comes, is right"
-    )
-
-
-def listed(names: list[str]) -> str:
-    return ", ".join(names) if len(names) <= 6 else f"{names[0]} to {names[-1]} ({len(names)})"
 
 
 def _equal(a: Any, b: Any) -> bool:

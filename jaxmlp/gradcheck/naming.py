@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmlp.storage import Layer, as_dict, count, is_stacked
+from jaxmlp.layer import Layer
+from jaxmlp.storage import as_dict, count, is_stacked
 
 Arrays = dict[str, np.ndarray]
 
@@ -59,6 +60,11 @@ def split(name: str) -> tuple[str, int]:
 def layer_of(name: str, layered: bool) -> int | None:
     """The number of the layer that an array belongs to; None outside of networks."""
     return split(name)[1] if layered else None
+
+
+def listed(names: list[str]) -> str:
+    """The names in a sentence; of many the first, the last and their number."""
+    return ", ".join(names) if len(names) <= 6 else f"{names[0]} to {names[-1]} ({len(names)})"
 
 
 def eps_of(dtype) -> float:

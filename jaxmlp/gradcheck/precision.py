@@ -6,11 +6,12 @@ import functools
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck.certificate import RIGHT, Row
+from jaxmlp.gradcheck.certificate import Row, Verdict
 from jaxmlp.gradcheck.naming import Arrays, eps_of
-from jaxmlp.gradcheck.numbers import flushed, numbers
+from jaxmlp.gradcheck.numbers import error, flushed, numbers, size
 from jaxmlp.gradcheck.references import FLOAT64
-from jaxmlp.gradcheck.tape import Tape, backward, conventions, spread
+from jaxmlp.gradcheck.rounding import conventions, spread
+from jaxmlp.gradcheck.tape import Tape, backward
 from jaxmlp.gradcheck.truth import Truth
 
 SAFETY = 16.0
@@ -34,16 +35,17 @@ class Precision:
         return eps_of(self.dtype)
 
     def tolerance(self, name: str) -> float:
-        """Of an array of the gradient, or "J"."""
+        """Of an array of the gradient, or "J"; as `numbers.error` absolute for zeros."""
         if self.rtol is not None:
             return self.rtol
-        return SAFETY * max(self.truth.floor(self.dtype), self.errors[name])
+        floor = self.truth.floor(self.dtype) if self.truth.right.arrays[name].any() else 0.0
+        return SAFETY * max(floor, self.errors[name])
 
-    def step_tolerance(self, name: str) -> float:
+    def step_tolerance(self, name: str, right: np.ndarray) -> float:
         """Of a step, as dZ2, of an Objective."""
         assert self.truth.rounding is not None
-        growth = self.truth.rounding.relative[name] * self.eps
-        return self.rtol or SAFETY * max(self.truth.floor(self.dtype), growth)
+        error = self.eps * (self.truth.rounding.growth[name] / size(right))
+        return self.rtol or SAFETY * max(self.truth.floor(self.dtype), error)
 
     def decides(self, name: str) -> bool:
         """Whether a difference within the tolerance says that the array is right."""
@@ -82,7 +84,7 @@ class Precision:
         if truth.tape is None or truth.rounding is None:
             return []
         with jax.enable_x64(True):
-            return conventions(truth.J, truth.tape, truth.rounding.Z, self.eps)
+            return conventions(truth.J, truth.tape, truth.rounding.U, self.eps)
 
     @functools.cached_property
     def variants(self) -> list[Arrays]:
@@ -93,22 +95,24 @@ class Precision:
         """Return the row with numbers and verdict; at kinks every side's derivative is right."""
         row = row._replace(dtype=str(self.dtype))
         if given.shape != right.shape:
-            return row._replace(verdict=f"wrong shape {given.shape}, not {right.shape}")
+            return row._replace(
+                verdict=Verdict.WRONG_SHAPE, why=f"{given.shape}, not {right.shape}"
+            )
         row = row._replace(tolerance=tolerance, numbers=numbers(given, right, self.eps))
         if not np.isfinite(given.astype(np.float64)).all():
-            return row._replace(verdict="not finite")
+            return row._replace(verdict=Verdict.NOT_FINITE)
         slack = tolerance * np.abs(right).max(initial=0)
         off = self._spread.get(row.name, 0.0) * scale
         at_kinks = np.broadcast_to(off > slack, right.shape)
         row = row._replace(at_kinks=int(at_kinks.sum()))
         for reference in (right, *self._also(row.name, scale)):
-            found = numbers(given, reference, self.eps)
-            if found.difference <= tolerance:
-                return row._replace(verdict=RIGHT, numbers=found)
+            if error(given, reference) <= tolerance:
+                found = numbers(given, reference, self.eps)
+                return row._replace(verdict=Verdict.RIGHT, numbers=found)
         if not (at_kinks.any() and (np.abs(flushed(given) - right) <= off + slack).all()):
-            return row._replace(verdict="wrong")
+            return row._replace(verdict=Verdict.WRONG)
         apart = np.where(at_kinks, right, flushed(given))
-        return row._replace(verdict=RIGHT, numbers=numbers(apart, right, self.eps))
+        return row._replace(verdict=Verdict.RIGHT, numbers=numbers(apart, right, self.eps))
 
     @functools.cached_property
     def _spread(self) -> Arrays:

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmlp.compare import relative_difference
 from jaxmlp.gradcheck.naming import Arrays, by_name, cast, dtype_of, eps_of
-from jaxmlp.gradcheck.numbers import flushed
+from jaxmlp.gradcheck.numbers import error, flushed, size
 
 FLOAT64 = np.dtype(np.float64)
 
@@ -119,15 +118,13 @@ def _is_jax(source: str) -> bool:
 
 
 def errors_of_autodiff(J: Callable, args: tuple, dtype, truth: Reference) -> dict[str, float]:
-    """Return by name the relative error of `jax.grad(J)` in dtype against the truth in float64.
+    """Return by name the `error` of `jax.grad(J)` in dtype against the truth in float64.
 
     The value's own stands under "J". inf where it could not be computed.
     """
     own = autodiff(J, args, dtype)
-    found = {
-        name: relative_difference(own.arrays[name], array) for name, array in truth.arrays.items()
-    }
-    return {name: error if error == error else np.inf for name, error in found.items()}
+    found = {name: error(own.arrays[name], array) for name, array in truth.arrays.items()}
+    return {name: off if off == off else np.inf for name, off in found.items()}
 
 
 def errors_nearby(J: Callable, args: tuple, dtype, truth: Reference, draws: int = 3):
@@ -143,10 +140,10 @@ def errors_nearby(J: Callable, args: tuple, dtype, truth: Reference, draws: int 
     for _ in range(draws):
         near = (jax.tree.map(lambda x: _moved(x, coarse, rng), args[0]), *cast(args[1:], coarse))
         exact, own = autodiff(J, near, FLOAT64), autodiff(J, near, coarse)
-        for name, size in truth.arrays.items():
-            moved = size + (own.arrays[name] - exact.arrays[name])
-            error = relative_difference(moved, size) * scale
-            largest[name] = max(largest[name], error if np.isfinite(error) else unknown)
+        for name, array in truth.arrays.items():
+            off = np.max(np.abs(own.arrays[name] - exact.arrays[name]), initial=0)
+            relative = float(off / size(array)) * scale
+            largest[name] = max(largest[name], relative if np.isfinite(relative) else unknown)
     return largest
 
 
@@ -157,7 +154,7 @@ def errors_of_moving(J: Callable, args: tuple, own: Reference, draws: int = 3):
         near = (jax.tree.map(lambda x: _moved(x, own.dtype, rng), args[0]), *args[1:])
         moved = autodiff(J, near, own.dtype)
         for name, array in own.arrays.items():
-            largest[name] = max(largest[name], relative_difference(moved.arrays[name], array))
+            largest[name] = max(largest[name], error(moved.arrays[name], array))
     return largest
 
 

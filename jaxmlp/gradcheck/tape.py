@@ -6,7 +6,7 @@ It does not decide what is right: that is autodiff's and the numeric route's par
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,29 +14,52 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp import activations, losses, targets
-from jaxmlp.compare import relative_difference
-from jaxmlp.layer import Layer, slopes
+from jaxmlp.gradcheck.numbers import size
+from jaxmlp.layer import Layer, Spec, gate, slopes
 from jaxmlp.objective import Objective, divisor
 
 Leaves = dict[str, np.ndarray]  # {"W1": ..., "b1": ..., "dZ2": ...}
+ALL = slice(None)
 
 
 class Record(NamedTuple):
-    """One layer of the forward pass, its parameters in NumPy too; slope_Z, slope_A: act'(Z) and
-    act'(A), None for softmax."""
+    """One layer of the forward pass, its parameters in NumPy too.
 
+    S: the stream; U: what the activation is taken of; both are Z in a plain layer. r: the norm's,
+    None without one. prime, prime_A: act'(U) and act'(A), None for softmax.
+    """
+
+    spec: Spec
+    layer: Layer
     A_prev: np.ndarray
     Z: np.ndarray
+    S: np.ndarray
+    U: np.ndarray
+    r: Any
     A: np.ndarray
-    slope_Z: Any
-    slope_A: Any
-    layer: Layer
+    prime: Any
+    prime_A: Any
+
+    @property
+    def alpha(self) -> Any:
+        """What the stream takes Z times; 1 in a plain layer."""
+        return gate(self.spec, self.layer)
+
+
+class Back(NamedTuple):
+    """Each sample's own derivatives at one layer."""
+
+    dA: np.ndarray
+    dU: np.ndarray
+    dS: np.ndarray
+    dZ: np.ndarray
 
 
 class Tape(NamedTuple):
     """The forward pass, layer 1 first, and where the backward pass starts; dA, dZ of each sample's
     own loss. size: how large the terms of the loss are, which may cancel in its value."""
 
+    J: Objective
     records: list[Record]
     dA: np.ndarray
     dZ: np.ndarray
@@ -45,6 +68,16 @@ class Tape(NamedTuple):
     value: float
     size: float
 
+    @property
+    def has_stream(self) -> bool:
+        """Whether S and U are others than Z anywhere."""
+        return any(r.spec.residual is not None or r.spec.norm is not None for r in self.records)
+
+    @property
+    def top(self) -> Back:
+        """At the output, which is a plain layer."""
+        return Back(self.dA, self.dZ, self.dZ, self.dZ)
+
 
 class Noise(NamedTuple):
     """Relative noise that every intermediate receives: rounding, made large enough to be seen."""
@@ -52,54 +85,66 @@ class Noise(NamedTuple):
     rng: np.random.Generator
     size: float = 1e-9
 
-    def on(self, x, scale):
-        return x + self.size * self.rng.standard_normal(np.shape(x)) * scale
-
-    def on_sum(self, x, A, dZ):
-        return self.on(x, np.reshape(_sum_size(A, dZ), x.shape))
+    def on(self, x, scale: Callable):
+        return x + self.size * self.rng.standard_normal(np.shape(x)) * np.reshape(scale(), x.shape)
 
 
 class Quiet(NamedTuple):
     """No noise."""
 
-    def on(self, x, scale):
+    def on(self, x, scale: Callable):
         return x
 
-    def on_sum(self, x, A, dZ):
-        return x
 
+QUIET = Quiet()
 
 # --- forward --------------------------------------------------------------------------------------
 
 
-def forward(J: Objective, layers: Sequence[Layer], X, Y, noise: Any = None) -> Tape:
+def forward(J: Objective, layers: Sequence[Layer], X, Y, noise: Any = QUIET) -> Tape:
     """Return the tape of one batch; float64 throughout, so call it under `enable_x64`."""
-    noise = noise or Quiet()
-    records, A = [], np.asarray(X, np.float64)
-    for act, layer in zip(J.mlp.activations, layers, strict=True):
+    records, A, S = [], np.asarray(X, np.float64), None
+    for spec, layer in zip(J.mlp.specs, layers, strict=True):
         in_numpy = jax.tree.map(lambda x: np.asarray(x, np.float64), layer)
-        records.append(_record(act, in_numpy, A, noise))
-        A = records[-1].A
+        records.append(passed(spec, in_numpy, A, S, noise=noise))
+        A, S = records[-1].A, records[-1].S
     rows = np.asarray(targets.targets_as_rows(J.loss, jnp.asarray(Y), A.shape[1], jnp.float64))
     n = divisor(J, len(A))
     each, dA, dZ = _output(J, records[-1], rows, noise)
     terms = np.ones(len(A)) if J.loss.outputs else np.sum(A**2 + rows**2, axis=1)
-    return Tape(records, dA, dZ, rows, n, float(np.sum(each) / n), float(np.sum(terms) / n))
+    return Tape(J, records, dA, dZ, rows, n, float(np.sum(each) / n), float(np.sum(terms) / n))
 
 
-def _record(act, layer: Layer, A_prev, noise) -> Record:
-    Z = A_prev @ layer.W if layer.b is None else A_prev @ layer.W + layer.b
-    Z = noise.on(Z, _term_size(A_prev, layer.W))
-    A, slope_Z, slope_A = elementwise(act, layer, Z)
-    A = noise.on(A, np.abs(A))
-    if slope_Z is not None:  # 1 - A^2 has an absolute error of an eps, whatever its size
-        slope_Z = noise.on(slope_Z, np.abs(slope_Z) + np.minimum(1, np.abs(A)))
-    return Record(A_prev, Z, A, slope_Z, slope_A, layer)
+def passed(spec: Spec, layer: Layer, A_prev, S_prev, Z: Any = None, noise: Any = QUIET) -> Record:
+    """Pass one layer, from another Z where one is given."""
+    # The affine map
+    if Z is None:
+        Z = A_prev @ layer.W if layer.b is None else A_prev @ layer.W + layer.b
+        Z = noise.on(Z, lambda: term_size(A_prev, layer.W))
+    # The stream and its norm
+    S, alpha = Z, gate(spec, layer)
+    if spec.residual is not None:
+        S = noise.on(S_prev + alpha * Z, lambda: np.abs(S_prev) + np.abs(alpha * Z))
+    U, r = S, None
+    if spec.norm is not None:
+        mean = S.mean(axis=1, keepdims=True) if spec.norm.centred else 0.0
+        r = 1 / np.sqrt(np.mean((S - mean) ** 2, axis=1, keepdims=True) + spec.norm.eps)
+        U = noise.on((S - mean) * r, lambda: (np.abs(S) + np.abs(mean)) * r)
+    # The activation; 1 - A^2 has an absolute error of an eps, whatever its size
+    A, prime, prime_A = elementwise(spec.activation, layer, U)
+    A = noise.on(A, lambda: np.abs(A))
+    if prime is not None:
+        prime = noise.on(prime, lambda: np.abs(prime) + np.minimum(1, np.abs(A)))
+    return Record(spec, layer, A_prev, Z, S, U, r, A, prime, prime_A)
 
 
-def _term_size(A, W):
+def term_size(A, W):
     """The root of the sum of squares of the terms of `A @ W`, for terms of random sizes."""
-    rows, columns = (np.sqrt(np.sum(x * x, axis=i)) for x, i in ((A, 1), (W, 0)))
+    sizes = size(A), size(W)  # divided out, because squares of 1e-170 are 0
+    rows, columns = (
+        s * np.sqrt(np.einsum(axes, x / s, x / s))
+        for axes, x, s in zip(("ij,ij->i", "ij,ij->j"), (A, W), sizes, strict=True)
+    )
     return np.outer(rows, columns) / np.sqrt(len(W))
 
 
@@ -108,28 +153,44 @@ def _sum_size(A, dZ, blocks: int = 16):
 
     Every addition rounds the sum so far, which is larger than the whole where classes come in turn.
     """
-    n = -(-len(A) // blocks)
-    parts = [A[i : i + n].T @ dZ[i : i + n] for i in range(0, len(A), n)]
-    so_far = np.cumsum(parts, axis=0)
-    return _term_size(A.T, dZ) + np.sqrt(len(A) * np.mean(so_far**2, axis=0)) / 2
+    starts, scale = range(0, len(A), -(-len(A) // blocks)), size(dZ)
+    so_far, squares = 0.0, 0.0
+    for i in starts:
+        so_far = so_far + A[i : i + starts.step].T @ (dZ[i : i + starts.step] / scale)
+        squares = squares + so_far**2
+    return term_size(A.T, dZ) + scale * np.sqrt(len(A) * squares / len(starts)) / 2
 
 
-def elementwise(act, layer: Layer, Z):
-    """Return `A, act'(Z), act'(A)` by autodiff of act.fn; the last two are None for softmax."""
-    out = _elementwise(act, Z, *slopes(layer))
-    return tuple(None if x is None else np.asarray(x) for x in out)
+def elementwise(act, layer: Layer, U):
+    """Return `A, act'(U), act'(A)` by autodiff of act.fn; the last two are None for softmax."""
+    if act == activations.softmax:
+        return softmax(U), None, None
+    return flat_calls(functools.partial(_elementwise, act, slopes(layer)), U)
+
+
+def softmax(Z, axis: int | None = 1):
+    E = np.exp(Z - Z.max(axis=axis, keepdims=True))
+    return E / E.sum(axis=axis, keepdims=True)
+
+
+def flat_calls(f: Callable, *arrays):
+    """Return f of arrays of one shape, for an elementwise f; padded to a power of two, so that
+    networks of many sizes share what is compiled."""
+    shape, n = arrays[0].shape, arrays[0].size
+    length = max(1024, 1 << (n - 1).bit_length())
+    out = f(*(np.pad(np.ravel(x), (0, length - n)) for x in arrays))
+    # the elementwise axis is the last, others may come before it
+    return jax.tree.map(lambda x: np.asarray(x)[..., :n].reshape(*x.shape[:-1], *shape), out)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _elementwise(act, Z, *slope):
-    if act == activations.softmax:
-        return act.fn(Z), None, None
-    A, slope_Z = _with_derivative(act, Z, slope)
-    return A, slope_Z, _with_derivative(act, A, slope)[1]
+def _elementwise(act, slope, U):
+    A, prime = _with_derivative(act, U, slope)
+    return A, prime, _with_derivative(act, A, slope)[1]
 
 
-def _with_derivative(act, Z, slope):
-    A, pull = jax.vjp(lambda Z: act.fn(Z, *slope), Z)
+def _with_derivative(act, U, slope):
+    A, pull = jax.vjp(lambda U: act.fn(U, *slope), U)
     return A, pull(jnp.ones_like(A))[0]
 
 
@@ -139,9 +200,10 @@ def _output(J: Objective, last: Record, Y, noise):
     if isinstance(noise, Quiet):
         return each, dA, dZ
     if losses.collapses(J.loss, J.mlp.output):
-        return each, dA, noise.on(dZ, np.abs(last.A) + np.abs(Y))
-    dA = np.asarray(J.loss.dA(jnp.asarray(last.A), jnp.asarray(noise.on(Y, np.abs(Y)))))
-    return each, dA, chain(last, dA)
+        return each, dA, noise.on(dZ, lambda: np.abs(last.A) + np.abs(Y))
+    noisy_Y = noise.on(Y, lambda: np.abs(Y))
+    dA = np.asarray(J.loss.dA(jnp.asarray(last.A), jnp.asarray(noisy_Y)))
+    return each, dA, through_activation(last, dA)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -153,128 +215,109 @@ def _output_derivatives(J: Objective, Z, A, Y, *slope):
     return each, J.loss.dA(A, Y), pull(jnp.ones_like(each))[0]
 
 
-def chain(record: Record, dA):
-    """Return dZ = dA * act'(Z), or through the softmax Jacobian."""
-    if record.slope_Z is not None:
-        return dA * record.slope_Z
+# --- backward -------------------------------------------------------------------------------------
+
+
+def through_activation(record: Record, dA):
+    """Return dU = dA * act'(U), or through the softmax Jacobian."""
+    if record.prime is not None:
+        return dA * record.prime
     A = record.A
     return A * (dA - np.sum(A * dA, axis=1, keepdims=True))
 
 
-# --- backward -------------------------------------------------------------------------------------
+def onto_stream(record: Record, dA, dU, skip, noise: Any = QUIET) -> Back:
+    """Go on from dU: through the norm, plus the skip, through the gate.
+
+    skip: dS of the layer above if it has a residual, else None.
+    """
+    dS = dU
+    if record.spec.norm is not None:
+        of_U = np.mean(record.U * dU, axis=1, keepdims=True)
+        mean = np.mean(dU, axis=1, keepdims=True) if record.spec.norm.centred else 0.0
+        dS = noise.on(
+            record.r * (dU - record.U * of_U - mean),
+            lambda: record.r * (np.abs(dU) + np.abs(record.U * of_U) + np.abs(mean)),
+        )
+    if skip is not None:
+        own = dS
+        dS = noise.on(own + skip, lambda: np.abs(own) + np.abs(skip))
+    return Back(dA, dU, dS, dS if record.spec.residual is None else record.alpha * dS)
 
 
-def leaves(tape: Tape, number: int, dA, dZ, noise: Any = None) -> Leaves:
-    """Return the gradient of layer `number`: `{"W2": dW, "b2": db, "slope2": dslope}`."""
-    record, noise = tape.records[number - 1], noise or Quiet()
-    A, b, slope = record.A_prev, record.layer.b, record.layer.slope
-    found = {f"W{number}": noise.on_sum(A.T @ dZ, A, dZ) / tape.divisor}
-    if b is not None:
+def skipped(record: Record, back: Back) -> np.ndarray | None:
+    """What the stream of a layer hands down beside its weight."""
+    return None if record.spec.residual is None else back.dS
+
+
+def below(tape: Tape, number: int, back: Back, noise: Any = QUIET) -> Back:
+    """Return the derivatives at layer `number - 1`, from those at layer `number`."""
+    record, under = tape.records[number - 1], tape.records[number - 2]
+    dA = through_weight(record, back.dZ, noise)
+    return onto_stream(under, dA, dA * under.prime, skipped(record, back), noise)
+
+
+def through_weight(record: Record, dZ, noise: Any = QUIET):
+    return noise.on(dZ @ record.layer.W.T, lambda: term_size(dZ, record.layer.W.T))
+
+
+def walk(tape: Tape, noise: Any = QUIET) -> Iterator[tuple[int, Back]]:
+    """Yield the number of each layer and its derivatives, from the output to layer 1."""
+    back = tape.top
+    for number in range(len(tape.records), 0, -1):
+        yield number, back
+        if number > 1:
+            back = below(tape, number, back, noise)
+
+
+def leaves(tape: Tape, number: int, back: Back, noise: Any = QUIET, rows: slice = ALL) -> Leaves:
+    """Return the gradient of layer `number`: `{"W2": dW, "b2": db, "slope2": ..., "alpha2": ...}`.
+
+    rows: those of dW to compute.
+    """
+    record, dZ = tape.records[number - 1], back.dZ
+    A, layer = record.A_prev[:, rows], record.layer
+    found = {f"W{number}": noise.on(A.T @ dZ, lambda: _sum_size(A, dZ)) / tape.divisor}
+    if layer.b is not None:
         ones = np.ones((len(dZ), 1))
-        found[f"b{number}"] = noise.on_sum(np.sum(dZ, axis=0), ones, dZ) / tape.divisor
-    if slope is not None:
-        terms = dA * np.minimum(record.Z, 0)
-        total = noise.on(np.sum(terms), np.sqrt(np.sum(terms * terms)))
-        found[f"slope{number}"] = np.asarray(total / tape.divisor)
+        total = noise.on(np.sum(dZ, axis=0), lambda: _sum_size(ones, dZ))
+        found[f"b{number}"] = total / tape.divisor
+    numbers = {}
+    if layer.slope is not None:
+        numbers["slope"] = back.dA * np.minimum(record.U, 0)
+    if layer.alpha is not None:
+        numbers["alpha"] = back.dS * record.Z
+    for name, terms in numbers.items():
+        total = noise.on(np.sum(terms), lambda: np.sqrt(np.sum(terms * terms)))  # noqa: B023
+        found[f"{name}{number}"] = np.asarray(total / tape.divisor)
     return found
 
 
-def backward(tape: Tape, noise: Any = None) -> Leaves:
-    """Return gradient and steps by name; steps dA, dZ are each sample's own."""
-    noise = noise or Quiet()
-    dA, dZ, found = tape.dA, tape.dZ, {}
-    for number in range(len(tape.records), 0, -1):
-        record = tape.records[number - 1]
-        found |= {f"dA{number}": dA, f"dZ{number}": dZ}
-        found |= leaves(tape, number, dA, dZ, noise)
-        dA = noise.on(dZ @ record.layer.W.T, _term_size(dZ, record.layer.W.T))
-        if number > 1:
-            dZ = dA * tape.records[number - 2].slope_Z
-    return found | {"dA0": dA} | forward_steps(tape)
+def backward(tape: Tape) -> Leaves:
+    """Return gradient and steps by name; the steps are each sample's own."""
+    found = forward_steps(tape)
+    for number, back in walk(tape):
+        found |= {**backward_steps(tape, number, back), **leaves(tape, number, back)}
+    return found
 
 
 def forward_steps(tape: Tape) -> Leaves:
-    """Return `{"A0": X, "Z1": ..., "A1": ...}`."""
+    """Return `{"A0": X, "Z1": ..., "A1": ...}`, in a network with a stream S and U too."""
     found = {"A0": tape.records[0].A_prev}
     for number, record in enumerate(tape.records, start=1):
-        found |= {f"Z{number}": record.Z, f"A{number}": record.A}
+        found[f"Z{number}"] = record.Z
+        if tape.has_stream:
+            found |= {f"S{number}": record.S, f"U{number}": record.U}
+        found[f"A{number}"] = record.A
     return found
 
 
-# --- what rounding does, and where kinks are ------------------------------------------------------
-
-
-class Rounding(NamedTuple):
-    """The effect of a relative error of 1 in every intermediate, by first order.
-
-    relative: by name, relative to the largest entry; Z: absolute, for each entry of each Z.
-    """
-
-    relative: dict[str, float]
-    Z: list[np.ndarray]
-
-
-def rounding(J: Objective, layers: Sequence[Layer], X, Y, tape: Tape, draws: int = 3) -> Rounding:
-    """Measure how rounding grows on its way: repeat both passes with noise in every step.
-
-    Monte-Carlo arithmetic (Parker 1997, "Monte Carlo arithmetic"), the largest of some draws.
-    """
-    rng, exact = np.random.default_rng(0), backward(tape) | {"J": np.asarray(tape.value)}
-    largest = dict.fromkeys(exact, 0.0)
-    drift = [np.zeros_like(record.Z) for record in tape.records]
-    for noise in (Noise(rng) for _ in range(draws)):
-        noisy = forward(J, layers, X, Y, noise)
-        values = backward(noisy, noise) | {"J": np.asarray(noisy.value)}
-        for name, value in values.items():
-            error = relative_difference(value, exact[name]) / noise.size
-            largest[name] = max(largest[name], error if np.isfinite(error) else 0.0)
-        for worst, record, other in zip(drift, tape.records, noisy.records, strict=True):
-            np.maximum(worst, np.abs(other.Z - record.Z) / noise.size, out=worst)
-    return Rounding(largest, drift)
-
-
-def conventions(J: Objective, tape: Tape, drift: Sequence[np.ndarray], eps: float) -> list[Tape]:
-    """Return the tape with act' of the lower, the upper side, and their mean, at every unit that
-    rounding cannot tell from its kink; an empty list where there is none."""
-    lower, upper = [], []
-    for act, record, spread in zip(J.mlp.activations, tape.records, drift, strict=True):
-        doubt = eps * (8 * spread + 4 * _term_size(record.A_prev, record.layer.W))
-        sides = [record.slope_Z, record.slope_Z]
-        for kink in act.kinks:
-            reach = doubt + max(4 * eps * abs(kink), 1e-200)
-            near = np.abs(record.Z - kink) <= reach
-            for i, sign in enumerate((-2, 2)):
-                Z = np.where(near, kink + sign * reach, record.Z)
-                sides[i] = np.where(near, elementwise(act, record.layer, Z)[1], sides[i])
-        lower.append(sides[0])
-        upper.append(sides[1])
-    if all(a is b or np.array_equal(a, b) for a, b in zip(lower, upper, strict=True)):
-        return []
-    mean = [None if a is None else (a + b) / 2 for a, b in zip(lower, upper, strict=True)]
-    return [_with_slopes(J, tape, slopes) for slopes in (lower, upper, mean)]
-
-
-def _with_slopes(J: Objective, tape: Tape, slopes_Z: list) -> Tape:
-    pairs = zip(tape.records, slopes_Z, strict=True)
-    tape = tape._replace(records=[record._replace(slope_Z=new) for record, new in pairs])
-    if slopes_Z[-1] is None or losses.collapses(J.loss, J.mlp.output):
-        return tape
-    return tape._replace(dZ=tape.dA * slopes_Z[-1])
-
-
-def spread(tape: Tape, lower: Tape, upper: Tape) -> Leaves:
-    """Return by name how far the choice of a side at every kink by itself may move each entry."""
-    found, dA, dZ = {}, tape.dA, tape.dZ
-    off_A, off_Z = np.zeros_like(dA), np.abs(upper.dZ - lower.dZ)
-    for number in range(len(tape.records), 0, -1):
-        record, under = tape.records[number - 1], max(number - 2, 0)
-        one = tape._replace(records=[record._replace(A_prev=np.abs(record.A_prev))])
-        terms = leaves(one, 1, off_A, off_Z)
-        found |= {f"{name[:-1]}{number}": np.abs(x) for name, x in terms.items()}
-        found |= {f"dA{number}": off_A, f"dZ{number}": off_Z}
-        dA, off_A = dZ @ record.layer.W.T, off_Z @ np.abs(record.layer.W).T
-        if number > 1:
-            sides = [np.asarray(t.records[under].slope_Z) for t in (lower, upper)]
-            off_Z = off_A * np.max(np.abs(sides), axis=0) + np.abs(dA) * np.abs(sides[1] - sides[0])
-            dZ = dA * tape.records[under].slope_Z
-    return found | {"dA0": off_A}
+def backward_steps(tape: Tape, number: int, back: Back, noise: Any = QUIET) -> Leaves:
+    """Return `{"dA2": ..., "dZ2": ...}`, with dA0 at layer 1 and, with a stream, dU and dS."""
+    record = tape.records[number - 1]
+    found = {f"dA{number}": back.dA, f"dZ{number}": back.dZ}
+    if tape.has_stream:
+        found |= {f"dU{number}": back.dU, f"dS{number}": back.dS}
+    if number == 1:
+        found["dA0"] = through_weight(record, back.dZ, noise)
+    return found

@@ -2,17 +2,20 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxmlp import losses
 from jaxmlp.compare import magnitude
 from jaxmlp.gradcheck import numeric, references
-from jaxmlp.gradcheck.naming import cast, dtype_of, eps_of, is_layered
+from jaxmlp.gradcheck.naming import cast, dtype_of, eps_of, is_layered, listed, split
+from jaxmlp.gradcheck.numbers import size
 from jaxmlp.gradcheck.references import FLOAT64, Reference
-from jaxmlp.gradcheck.tape import Rounding, Tape, forward, rounding
+from jaxmlp.gradcheck.rounding import Rounding, rounding
+from jaxmlp.gradcheck.tape import Tape, forward
 from jaxmlp.objective import Objective
 from jaxmlp.storage import count, layers
 
@@ -54,6 +57,16 @@ class Truth:
         """Those that are right."""
         return [tape for tape in (self.tape, self.by_sum) if tape is not None]
 
+    @property
+    def zeros(self) -> set[str]:
+        """The arrays that are exactly zero and have to be: of a network only those below act' = 0,
+        as that of a step."""
+        zero = {name for name, array in self.right.gradient.items() if not array.any()}
+        if self.tape is None:
+            return zero
+        flat = [r.prime is not None and not r.prime.any() for r in self.tape.records]
+        return {name for name in zero if any(flat[split(name)[1] - 1 :])}
+
     def floor(self, dtype) -> float:
         """The relative difference that rounding makes anywhere: eps sqrt(L)."""
         return max(map(eps_of, (dtype, self.narrow))) * self.num_layers**0.5
@@ -73,8 +86,10 @@ class Truth:
         except (TypeError, ValueError, NotImplementedError):  # J does not run in this dtype
             return dict.fromkeys(names, np.inf)
         if self.rounding is not None:
-            eps, growth = eps_of(dtype), self.rounding.relative
-            found += [{name: eps * growth[name] for name in names}]
+            eps, growth = eps_of(dtype), self.rounding.growth
+            found += [
+                {name: eps * (growth[name] / size(self.right.arrays[name])) for name in names}
+            ]
         return {name: max(errors[name] for errors in found) for name in names}
 
 
@@ -87,9 +102,9 @@ def establish(J: Callable, args: tuple, reference: Callable | None) -> Truth:
     narrow = np.dtype(inside.narrow) if inside and inside.narrow else right.dtype
     if inside and inside.narrow:
         notes += (f"J casts to {inside.narrow} inside: the reference is no better than that",)
-    disputes: tuple[str, ...] = ()
+    disputes = tuple(_not_finite(right))
     if reference is not None:
-        disputes = _reference_disputes(J, plain, args, right, own_rules)
+        disputes += _reference_disputes(J, plain, args, right, own_rules)
         if rules := _rules(J, args, right.dtype):
             notes += (f"J holds a rule of your own, {rules}: judged by the reference instead",)
     elif own_rules:
@@ -116,6 +131,15 @@ def _autodiff(J: Callable, args: tuple) -> tuple[Reference, tuple[str, ...]]:
         return right, (note,)
 
 
+def _not_finite(right: Reference) -> Iterator[str]:
+    if not np.isfinite(right.value):
+        yield f"J is {right.value} here: there is no gradient to compare with"
+        return
+    names = [name for name, array in right.gradient.items() if not np.isfinite(array).all()]
+    if names:
+        yield f"J is finite here, but its gradient by autodiff is not, in {listed(names)}"
+
+
 def _rules(J: Callable, args: tuple, dtype) -> str:
     inside = references.look_inside(J, args, dtype)
     return ", ".join(inside.own_rules) if inside else ""
@@ -123,6 +147,8 @@ def _rules(J: Callable, args: tuple, dtype) -> str:
 
 def _reference_disputes(J, plain, args, right: Reference, own_rules) -> tuple[str, ...]:
     found = []
+    if not np.isfinite(right.value):
+        return ()
     if own_rules:
         found.append(f"the reference holds a rule of its own, {', '.join(own_rules)}")
     with jax.enable_x64(right.dtype == FLOAT64):
@@ -139,7 +165,8 @@ def _with_tape(truth: Truth) -> Truth:
         tape = forward(truth.J, plain, X, Y)
         growth = rounding(truth.J, plain, X, Y, tape)
         by_sum = None
-        if truth.J.loss.name == "cross_entropy" and (tape.Y.sum(axis=1) != 1).any():
+        off = np.abs(tape.Y.sum(axis=1) - 1).max(initial=0)
+        if truth.J.loss == losses.cross_entropy and off > 4 * eps_of(FLOAT64):
             by_sum = tape._replace(dZ=tape.records[-1].A - tape.Y)
     return dataclasses.replace(truth, tape=tape, by_sum=by_sum, rounding=growth)
 
@@ -153,19 +180,25 @@ Lines = dict[str, list[numeric.Line]]
 class Sight:
     """The numeric derivative of J along one random direction of one array."""
 
-    direction: np.ndarray
+    line: numeric.Line
     seen: numeric.Seen
+
+    @property
+    def direction(self) -> np.ndarray:
+        return self.line.direction
 
     def difference(self, gradient: np.ndarray) -> float:
         """`|<gradient, v> - derivative|`, relative to the length of gradient * v."""
         error = abs(np.vdot(gradient, self.direction) - self.seen.derivative)
-        return float(error / self._size(gradient))
+        return float(error / self.size(gradient))
 
-    def resolution(self, gradient: np.ndarray) -> float:
-        """How far that difference may be off by the route's own error."""
-        return float(8 * self.seen.error / self._size(gradient))
+    def resolution(self, gradient: np.ndarray, doubt: float = 0.0) -> float:
+        """How far that difference may be off: by the route's own error, and a doubt of each entry
+        of the gradient."""
+        error = max(8 * self.seen.error, doubt * float(np.linalg.norm(self.direction)))
+        return float(error / self.size(gradient))
 
-    def _size(self, gradient: np.ndarray) -> float:
+    def size(self, gradient: np.ndarray) -> float:
         terms = gradient * self.direction
         k = magnitude(terms)
         length = np.ldexp(np.linalg.norm(np.ldexp(terms, -k)), k)
@@ -177,11 +210,12 @@ def sights(truth: Truth, names: list[str], directions: int) -> dict[str, list[Si
     if truth.narrow != FLOAT64:
         return {name: [] for name in names}
     with jax.enable_x64(True):
-        lines = {name: numeric.lines(truth.J, truth.args, name, directions) for name in names}
+        args = cast(truth.args, FLOAT64)
+        lines = {name: numeric.lines(truth.J, args, name, directions) for name in names}
         found = _looked(truth.J, lines)
     return {
         name: [
-            Sight(line.direction, seen)
+            Sight(line, seen)
             for line, seen in zip(lines[name], found[name], strict=True)
             if not _is_blind(seen)
         ]

@@ -53,8 +53,8 @@ class NoiseScale(NamedTuple):
     simple: Float[Array, ""]
 
 
-def _weighted(one: Any, m, other: Any, k) -> Any:
-    """The means of m and of k samples as the means of all."""
+def weighted(one: Any, m, other: Any, k) -> Any:
+    """Return the means of all samples from those of m and of k."""
     return jax.tree.map(lambda x, y: x + (y - x) * (k / (m + k)), one, other)
 
 
@@ -68,7 +68,7 @@ class Instrument(NamedTuple):
 
     read: Callable[[Pair, Layer], Reading]
     finish: Callable
-    merge: Callable = _weighted
+    merge: Callable = weighted
 
 
 # --- what is read, and made of it -----------------------------------------------------------------
@@ -107,13 +107,13 @@ def _moments(J: Objective, params, m: int, reading: Reading) -> GradientMoments:
     return GradientMoments(*(_like(J, params, of) for of in zip(*reading.means, strict=True)))
 
 
-def _merged_moments(one: GradientMoments, m, other: GradientMoments, k) -> GradientMoments:
+def merged_moments(one: GradientMoments, m, other: GradientMoments, k) -> GradientMoments:
     """Merge two groups of samples.
 
     Source: T. Chan, G. Golub and R. LeVeque, "Updating formulae and a pairwise algorithm for
     computing sample variances", 1979.
     """
-    both = _weighted(one, m, other, k)
+    both = weighted(one, m, other, k)
 
     def variance(v, w, x, y):
         within = v * jnp.maximum(m - 1, 0) + w * max(k - 1, 0)
@@ -124,15 +124,16 @@ def _merged_moments(one: GradientMoments, m, other: GradientMoments, k) -> Gradi
     )
 
 
-def _merged_deviations(one: tuple[Layer, Array], m, other: tuple[Layer, Array], k):
-    """As `_merged_moments`, of the mean gradient and of the root of the summed squares."""
+def merged_deviations(one: tuple[Layer, Array], m, other: tuple[Layer, Array], k):
+    """As `merged_moments`, of the mean gradient and of the root of the summed squares."""
     apart = numerics.tree_norm(jax.tree.map(lambda x, y: y - x, one[0], other[0]))
     parts = jnp.stack([one[1], other[1], apart * jnp.sqrt(m * k / (m + k)).astype(apart.dtype)])
-    return _weighted(one[0], m, other[0], k), numerics.norm(parts)
+    return weighted(one[0], m, other[0], k), numerics.norm(parts)
 
 
-def _noise(J: Objective, params, m: int, reading: Reading) -> NoiseScale:
-    gradients, deviations = zip(*reading.means, strict=True)
+def noise(m: int, means: list[tuple[Any, Array]]) -> NoiseScale:
+    """Return the noise scale from each layer's mean gradient and the size of its deviations."""
+    gradients, deviations = zip(*means, strict=True)
     g = numerics.tree_norm(gradients)
     spread = numerics.norm(jnp.concatenate([jnp.atleast_1d(d) for d in deviations]))
     scale = numerics.power_of_two_scale(jnp.stack([g, spread]))[0]
@@ -159,11 +160,11 @@ ONE_WALK = {
     ),
     "per_sample_norms": Instrument(_read_norms, _columns),
     "per_sample_sq_norms": Instrument(_read_norms, lambda *args: _columns(*args) ** 2),
-    "gradient_moments": Instrument(_read_moments, _moments, _merged_moments),
+    "gradient_moments": Instrument(_read_moments, _moments, merged_moments),
     "noise_scale": Instrument(
         lambda pair, _: Reading(means=(_mean(pair), readouts.deviation(*pair))),
-        _noise,
-        _merged_deviations,
+        lambda J, params, m, reading: noise(m, reading.means),
+        merged_deviations,
     ),
 }
 ONE_WALK["moments"] = ONE_WALK["gradient_moments"]
@@ -198,7 +199,7 @@ def read_one_walk(J: Objective, tools: tuple[Instrument, ...], size: int, params
         return (value, means), [samples_first(counts, each) for each in samples]
 
     def merge(so_far, a, other, b):
-        value = _weighted(so_far[0], a, other[0], b)
+        value = weighted(so_far[0], a, other[0], b)
         return value, [
             walk.each(runs, lambda x, y, tool=tool: tool.merge(x, a, y, b), x, y)
             for tool, x, y in zip(tools, so_far[1], other[1], strict=True)
@@ -217,12 +218,13 @@ def in_microbatches(one: Callable, merge: Callable, size: int, X, Y):
 
     Args:
       merge: `merge(means, m, other means, k)`, the means of m + k samples; samples lead with m.
+      X, Y: pytrees of arrays that lead with m.
     """
-    m = len(X)
+    m = len(jax.tree.leaves((X, Y))[0])
     if size >= m:
         return one(X, Y)
     whole = m // size * size
-    batches = tuple(x[:whole].reshape(-1, size, *x.shape[1:]) for x in (X, Y))
+    batches = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), (X, Y))
 
     def merged(so_far, before, means, k):
         both = merge(so_far, before, means, k)
@@ -233,13 +235,13 @@ def in_microbatches(one: Callable, merge: Callable, size: int, X, Y):
         means, samples = one(*batch)
         return (merged(so_far, before, means, size), before + size), samples
 
-    shapes = jax.eval_shape(one, *(x[0] for x in batches))[0]
+    shapes = jax.eval_shape(one, *jax.tree.map(lambda x: x[0], batches))[0]
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    none_yet = jnp.zeros((), jnp.promote_types(X.dtype, jnp.float32))
+    none_yet = jnp.zeros((), float)  # m k may be beyond the integers
     (means, before), samples = jax.lax.scan(body, (zeros, none_yet), batches)
     samples = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), samples)
     if whole < m:  # the samples that remain
-        rest, others = one(X[whole:], Y[whole:])
+        rest, others = one(*jax.tree.map(lambda x: x[whole:], (X, Y)))
         means = merged(means, before, rest, m - whole)
         samples = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), samples, others)
     return means, samples

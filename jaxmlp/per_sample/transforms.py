@@ -1,17 +1,23 @@
 """The transforms of an Objective: one for each per-sample quantity, and several on one walk."""
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
-from jaxmlp import checks, numerics
+from jaxmlp import numerics
 from jaxmlp.backprop import check_hand
 from jaxmlp.objective import Objective, check
 from jaxmlp.per_sample import two_walks
 from jaxmlp.per_sample.instruments import ONE_WALK, own_readout, read_one_walk
+from jaxmlp.per_sample.names import (
+    check_max_norm,
+    check_microbatch_size,
+    check_names,
+    label,
+    refuse_one_sample,
+)
 
 NAMES = (*ONE_WALK, "clipped_grad", "gradient_gram")
 
@@ -191,19 +197,17 @@ def instruments(
       ((5, 2), 2)
     """
     check_hand(J)
-    names = _checked_names(names)
-    if microbatch_size is not None:
-        checks.integer("microbatch_size", microbatch_size, at_least=1)
-        _refuse_own_readouts(names)
-    max_norm = _checked_max_norm(names, max_norm)
+    names = check_names(names, NAMES, "(A, dZ, layer)")
+    check_microbatch_size(names, microbatch_size)
+    check_max_norm(names, max_norm)
 
     def read(params, X, Y):
         params, X, Y = check(J, params, X, Y)
         m = X.shape[0]
-        _refuse_one_sample(names, m)
+        refuse_one_sample(names, m)
         size = m if microbatch_size is None else min(microbatch_size, m)
         value, results = _read(J, names, size, params, X, Y, max_norm)
-        return value, dict(zip(map(_label, names), results, strict=True))
+        return value, dict(zip(map(label, names), results, strict=True))
 
     return read
 
@@ -230,53 +234,3 @@ def _in_one_walk(names: tuple) -> tuple:
 def _one(J: Objective, name: str, microbatch_size: int | None, max_norm: Any = None) -> Callable:
     read = instruments(J, (name,), max_norm=max_norm, microbatch_size=microbatch_size)
     return lambda params, X, Y: read(params, X, Y)[1][name]
-
-
-def _label(name: str | Callable) -> str:
-    return name if isinstance(name, str) else getattr(name, "__name__", repr(name))
-
-
-def _checked_names(names: Any) -> tuple:
-    if isinstance(names, str) or callable(names) or not isinstance(names, Sequence):
-        raise TypeError(f"names must be a tuple of instruments, got {names!r}")
-    if not names:
-        raise ValueError(f"names holds no instrument; known: {', '.join(sorted(NAMES))}")
-    for name in names:
-        if not callable(name) and not isinstance(name, str):
-            raise TypeError(f"an instrument is a name or a function (A, dZ, layer), got {name!r}")
-        if isinstance(name, str) and name not in NAMES:
-            raise checks.unknown_name("instrument", name, NAMES)
-    labels = [_label(name) for name in names]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise ValueError(f"each instrument must be named once, got {twice[0]!r} twice")
-    return tuple(names)
-
-
-def _refuse_own_readouts(names: tuple) -> None:
-    own = [_label(name) for name in names if callable(name)]
-    if own:
-        raise ValueError(
-            f"microbatch_size cannot be combined with a readout of your own ({own[0]}): how its "
-            "readings of several microbatches belong together is not known"
-        )
-
-
-def _refuse_one_sample(names: tuple, m: int) -> None:
-    spread = {"moments", "gradient_moments", "noise_scale"} & {
-        n for n in names if isinstance(n, str)
-    }
-    if m == 1 and spread:
-        raise ValueError(f"{min(spread)} needs at least 2 samples: one sample has no variance")
-
-
-def _checked_max_norm(names: tuple, max_norm: Any) -> Any:
-    if "clipped_grad" not in names:
-        if max_norm is not None:
-            raise ValueError("max_norm is for 'clipped_grad', which is not among the names")
-        return None
-    if max_norm is None:
-        raise ValueError("'clipped_grad' needs max_norm, the largest norm that is left as it is")
-    if checks.is_concrete(max_norm) and float(max_norm) != math.inf:
-        checks.positive_number("max_norm", max_norm)
-    return max_norm

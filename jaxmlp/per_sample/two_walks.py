@@ -1,6 +1,7 @@
 """Quantities that one walk cannot give: clipping needs all norms before any weight, and the Gram
 matrix of a large batch every pair of its microbatches."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -58,27 +59,40 @@ def _weighted_sums(J: Objective, home: Walked, weights: Float[Array, " m"]) -> l
 
 
 def gradient_gram(J: Objective, params, X, Y, *, size: int) -> Float[Array, "L m m"]:
-    """Return the Gram matrices of all samples, from blocks of pairs of microbatches; unchecked."""
-    m, runs = len(X), J.mlp.runs
+    """Return the Gram matrices of all samples, `size` at a time; unchecked."""
+    runs = J.mlp.runs
     own = canonical(runs, params)
-    if size >= m:
-        return walk.in_line(
-            runs, walked(J, own, X, Y, lambda pair, _: readouts.gram(pair, pair)).readings
-        )
-    starts = jnp.array([*range(0, m - size, size), m - size])  # the last overlaps the one before
 
-    def pairs(at):
-        x, y = (jax.lax.dynamic_slice_in_dim(data, at, size) for data in (X, Y))
+    def pairs(x, y):
         return walked(J, own, x, y, lambda pair, _: pair).readings
 
+    def gram(rows, columns):
+        return walk.in_line(runs, walk.each(runs, readouts.gram, rows, columns))
+
+    return gram_in_blocks(pairs, gram, size, X, Y)
+
+
+def gram_in_blocks(one: Callable, gram: Callable, size: int, X, Y) -> Float[Array, "n m m"]:
+    """Return the inner products of all samples, `gram(one(X, Y), one(X, Y))`, in blocks."""
+    m = len(jax.tree.leaves((X, Y))[0])
+    if size >= m:
+        pairs = one(X, Y)
+        return gram(pairs, pairs)
+    starts = jnp.array([*range(0, m - size, size), m - size])  # the last overlaps the one before
+
+    def pairs_at(start):
+        def some(data):
+            return jax.lax.dynamic_slice_in_dim(data, start, size)
+
+        return one(*jax.tree.map(some, (X, Y)))
+
     def row(K, i):
-        rows = pairs(i)
+        rows = pairs_at(i)
 
         def column(K, j):
-            block = walk.in_line(runs, walk.each(runs, readouts.gram, rows, pairs(j)))
-            return jax.lax.dynamic_update_slice(K, block, (0, i, j)), None
+            return jax.lax.dynamic_update_slice(K, gram(rows, pairs_at(j)), (0, i, j)), None
 
         return jax.lax.scan(column, K, starts)
 
-    K = jnp.zeros((J.mlp.num_layers, m, m), X.dtype)
-    return jax.lax.scan(row, K, starts)[0]
+    block = jax.eval_shape(lambda: gram(pairs_at(0), pairs_at(0)))
+    return jax.lax.scan(row, jnp.zeros((len(block), m, m), block.dtype), starts)[0]

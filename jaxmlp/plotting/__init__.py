@@ -4,7 +4,7 @@ from jaxmlp.plotting.flow import decades_lost, depth_sweep, gradient_flow
 from jaxmlp.plotting.functions import activation
 from jaxmlp.plotting.style import COLOURS, new_axes
 from jaxmlp.plotting.theory import phase_diagram, prediction_band
-from jaxmlp.plotting.training import decision_regions, learning_curves
+from jaxmlp.plotting.training import decision_regions, learning_curves, panel
 
 __all__ = [
     "COLOURS",
@@ -15,6 +15,7 @@ __all__ = [
     "gradient_flow",
     "learning_curves",
     "new_axes",
+    "panel",
     "phase_diagram",
     "prediction_band",
 ]

@@ -23,6 +23,51 @@ def learning_curves(curves, ax=None, *, xlabel="epoch", ylabel="loss", **line):
     return bare(ax)
 
 
+PANEL = {
+    "log10_delta": "per-sample dZ norm (log10)",
+    "log10_gradient": "gradient norm (log10)",
+    "log10_update": "update / weight norm (log10)",
+    "noise_scale": "noise scale (log10 of samples)",
+    "saturated": "saturated share",
+    "dead": "dead share",
+}
+
+
+def panel(history, axes=None):
+    """Draw what `jaxmlp.panel` recorded: six maps, layers by steps.
+
+    Args:
+      history: of `fit`, or its record.
+      axes: an array of six; by default those of a new figure.
+    """
+    import matplotlib.pyplot as plt
+
+    record = getattr(history, "record", history)
+    if axes is None:
+        axes = plt.subplots(2, 3, figsize=(9, 4.6), sharex=True, sharey=True,
+                            layout="constrained")[1]  # fmt: skip
+    layer = np.arange(1, record.log10_delta.shape[1] + 1)
+    for ax, (name, title) in zip(np.ravel(axes), PANEL.items(), strict=True):
+        values = np.asarray(getattr(record, name), float)
+        if name == "noise_scale":
+            with np.errstate(divide="ignore"):
+                values = np.log10(values)
+        limits = (0, 1) if title.endswith("share") else (None, None)
+        image = ax.pcolormesh(
+            record.step, layer, values.T, cmap="viridis", vmin=limits[0], vmax=limits[1],
+            shading="nearest", rasterized=True,
+        )  # fmt: skip
+        ax.figure.colorbar(image, ax=ax)
+        ax.set_title(title, fontsize=9)
+        ax.set_facecolor("0.85")  # where nothing is known
+    if np.ndim(axes) == 2:
+        for ax in axes[-1]:
+            ax.set_xlabel("step")
+        for ax in axes[:, 0]:
+            ax.set_ylabel("layer")
+    return axes
+
+
 def decision_regions(classify, X, Y, ax=None, *, num_points: int = 300):
     """Draw which class a classifier gives to every point of the plane, and the samples on it.
 

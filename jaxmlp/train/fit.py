@@ -1,7 +1,9 @@
 """Epochs of training: `fit`."""
 
 import functools
+import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ from jaxtyping import Array
 from jaxmlp import checks
 from jaxmlp.objective import Objective, check
 from jaxmlp.storage import layers
+from jaxmlp.train import checkpoint as checkpoints
 from jaxmlp.train.host import History, Reached, advance, history_of, nothing_lost
 from jaxmlp.train.loop import Data, Run, run_steps, start, steps_per_epoch
 from jaxmlp.train.optimizers import as_optimizer
@@ -28,14 +31,19 @@ def fit(
     Y,
     *,
     optimizer: optax.GradientTransformation | float,
-    epochs: int,
+    epochs: int | None = None,
+    num_steps: int | None = None,
     batch_size: int | None = None,
     key: Array | None = None,
     eps: float | None = None,
     gradient: str = "hand",
+    recompute: bool = False,
     validation: tuple | None = None,
     record: Callable | None = None,
     every: int = 1,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1,
+    resume: bool | str = False,
     progress: Callable | None = None,
 ) -> tuple[Any, History]:
     """Train for some epochs, each one pass over all samples (G3); return `(params, History)`.
@@ -43,15 +51,25 @@ def fit(
     Args:
       J, params, X, Y: as `Objective` takes them.
       optimizer: an optax optimiser, or the learning rate of plain gradient descent.
-      epochs: how many passes.
+      epochs: how many passes. num_steps: instead, how many updates; `every` and
+        `checkpoint_every` then count updates too. The history has the epochs that were finished.
       batch_size: samples per update: None for all (gradient descent), 1 for one at a time, else
         mini-batches. A last smaller batch is used, as the mean over its own samples; more than
         there are samples means all.
       key: shuffles the samples anew in every epoch; None keeps their order.
       eps: stop after the first epoch whose loss is at most eps (G2).
       gradient: "hand", "jax" or "compare".
+      recompute: save about sqrt(n) of the activations of n stacked layers and compute the others
+        again on the way back, by hand: the same numbers in less memory for one more forward pass.
       validation: `(X, Y)` to evaluate after every epoch.
-      record: `record(params, X, Y)` -> pytree of arrays, called after every `every` epochs.
+      record: `record(params, X, Y)` -> pytree of arrays, called after every `every` epochs. A
+        record with parameters called opt_state or step is given the optimiser's state or the
+        number of updates as well; `jaxmlp.panel` makes one.
+      checkpoint: a file, `run.npz`, that holds the whole state of the training. It is written
+        after every `checkpoint_every` epochs and at the end; the one before stays beside it as
+        `run.previous.npz`. With resume=True the training goes on from the file if there is one and
+        ends as it would have without a break, bit for bit on the same machine. resume="previous"
+        also takes the one before a damaged one, with a warning.
       progress: `progress(epochs_done, loss)`, called between chunks of steps of under a second.
 
     Ctrl-C stops the training and nothing else: `fit` warns (UserWarning) and returns what it has,
@@ -60,7 +78,8 @@ def fit(
 
     Raises:
       ValueError, TypeError: as `Objective` and `train_step`; for epochs < 0, batch_size or every
-        < 1, eps that is no number, parameters that are not finite; within `jax.jit`.
+        < 1, eps that is no number, parameters that are not finite; within `jax.jit`; for a
+        checkpoint that is damaged or of another run, and one that is there without `resume`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -74,17 +93,25 @@ def fit(
     """
     # Refuse what does not fit
     refuse_tracers("fit", params, X, Y, optimizer, key, eps, validation)
-    every = checks.integer("every", every, at_least=1)
     optimizer = as_optimizer(optimizer)
     run, params, data = prepare(
-        J, params, X, Y, optimizer, gradient, batch_size, key, eps, validation
+        J, params, X, Y, optimizer, gradient, recompute, batch_size, key, eps, validation
     )
-    epochs = checked_epochs(epochs, run, data)
+    per_epoch = steps_per_epoch(run, data)
+    total, unit = counted(epochs, num_steps, per_epoch)
+    every = checks.integer("every", every, at_least=1) * unit
+    save_every = checks.integer("checkpoint_every", checkpoint_every, at_least=1) * unit
+    if resume and checkpoint is None:
+        raise ValueError("resume needs checkpoint=PATH")
     state, finite = start(run, params, data)
     if not finite:
         refuse_not_finite(params)
+    if record is not None:
+        record = functools.partial(_recorded, record, _asked(record), data)
 
     def where() -> str:
+        if num_steps is not None:
+            return f"after step {reached.done} of {num_steps}"
         done, steps = divmod(reached.done, per_epoch)
         part = f" and {steps} of the {per_epoch} steps of the next" if steps else ""
         return f"after epoch {done} of {epochs}{part}"
@@ -92,28 +119,59 @@ def fit(
     def trained():
         return reached.state.params, history_of(reached, records)
 
+    # Begin, or go on
+    reached, records, save = Reached(state, 0, []), [], None
+    if checkpoint is not None:
+        path = Path(checkpoint)
+        about = checkpoints.identity(run, state, data, f"every {every} steps" if record else "none")
+        recorded = record(reached) if record is not None and resume and path.exists() else None
+        reached, records = checkpoints.resumed(path, resume, about, reached, recorded)
+        save = functools.partial(checkpoints.save, path, about)
+        if reached.done > total:
+            raise ValueError(
+                f"checkpoint {path} is beyond the end: {reached.done} of {total} steps are done"
+            )
+
     # Train in chunks; between them the host has its say
-    reached, records, per_epoch = Reached(state, 0, []), [], steps_per_epoch(run, data)
-    steps, between = functools.partial(run_steps, run), epochs if record is None else every
+    steps, saved = functools.partial(run_steps, run), reached.done
+    between = [every] * (record is not None) + [save_every] * (save is not None)
     with nothing_lost(where, trained):
-        for reached in advance(run, steps, state, data, epochs, between):
-            epochs_done, within = divmod(reached.done, per_epoch)
-            if record is not None and within == 0 and epochs_done % every == 0:
-                recorded = record(reached.state.params, data.X, data.Y)
-                records.append(jax.tree.map(np.array, recorded))
+        for reached in advance(run, steps, reached, data, total, between):  # noqa: B020
+            if record is not None and reached.done % every == 0:
+                records.append(record(reached))
+            if save is not None and reached.done % save_every == 0:
+                save(reached, records)
+                saved = reached.done
             if progress is not None and len(reached.rows[-1].loss):
-                progress(epochs_done, float(reached.rows[-1].loss[-1]))
+                progress(reached.done // per_epoch, float(reached.rows[-1].loss[-1]))
+        if save is not None and saved < reached.done:
+            save(reached, records)
     return trained()
 
 
-def checked_epochs(epochs: Any, run: Run, data: Data) -> int:
-    """Return a number of epochs whose steps can be counted in 32 bits."""
-    epochs, most = checks.integer("epochs", epochs, at_least=0), 2**31 // steps_per_epoch(run, data)
-    if epochs >= most:
-        raise ValueError(
-            f"epochs must be below {most}, 2^31 steps of this batch_size, got {epochs}"
-        )
-    return epochs
+def counted(epochs: int | None, num_steps: int | None, per_epoch: int) -> tuple[int, int]:
+    """Return how many steps to take, and how many there are in one of what is counted."""
+    if (epochs is None) == (num_steps is None):
+        raise ValueError("give epochs, or num_steps instead")
+    if epochs is None:
+        return checks.integer("num_steps", num_steps, at_least=0), 1
+    return checks.integer("epochs", epochs, at_least=0) * per_epoch, per_epoch
+
+
+def _asked(record: Callable) -> list[str]:
+    """Name what a record asks for beside params, X and Y."""
+    try:
+        parameters = inspect.signature(record).parameters
+    except ValueError:  # some functions of C have none
+        return []
+    return [name for name in ("opt_state", "step") if name in parameters]
+
+
+def _recorded(record: Callable, asked: list[str], data: Data, reached: Reached) -> Any:
+    """Return what is recorded now, as arrays that nobody will change."""
+    known = {"opt_state": reached.state.opt_state, "step": reached.done}
+    extra = {name: known[name] for name in asked}
+    return jax.tree.map(np.array, record(reached.state.params, data.X, data.Y, **extra))
 
 
 def refuse_tracers(name: str, *given) -> None:
@@ -134,7 +192,17 @@ def refuse_not_finite(params) -> None:
 
 
 def prepare(
-    J: Objective, params, X, Y, optimizer, gradient: str, batch_size, key, eps, validation
+    J: Objective,
+    params,
+    X,
+    Y,
+    optimizer,
+    gradient: str,
+    recompute: bool,
+    batch_size,
+    key,
+    eps,
+    validation,
 ) -> tuple[Run, Any, Data]:
     """Return `(run, params, data)`; refuse what does not fit."""
     check_gradient(J, gradient)
@@ -150,7 +218,7 @@ def prepare(
         validation=None if validation is None else _checked_validation(J, params, validation),
         eps=jnp.asarray(-np.inf if eps is None else _checked_eps(eps), total),
     )
-    return Run(J, optimizer, gradient, batch, CAPACITY), params, data
+    return Run(J, optimizer, gradient, batch, CAPACITY, bool(recompute)), params, data
 
 
 def _checked_eps(eps: Any) -> float:

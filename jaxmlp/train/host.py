@@ -3,7 +3,7 @@
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -41,22 +41,24 @@ class Reached(NamedTuple):
 
 
 def advance(
-    run: Run, steps: Callable, state: State, data: Data, epochs: int, between: int
+    run: Run, steps: Callable, reached: Reached, data: Data, total: int, between: Sequence[int]
 ) -> Iterator[Reached]:
-    """Train until `epochs` are done or the state has stopped, in chunks of a tenth of a second.
+    """Train until `total` steps are done or the state has stopped, a tenth of a second at a time.
 
-    steps: `run_steps` of this run. No chunk goes on past a multiple of `between` epochs.
+    steps: `run_steps` of this run. No chunk goes on past a multiple, in steps, of any `between`.
     """
-    per_epoch, reached, size = steps_per_epoch(run, data), Reached(state, 0, []), 1
-    while (left := epochs * per_epoch - reached.done) and not np.all(reached.state.stopped):
+    per_epoch, size = steps_per_epoch(run, data), 1
+    while (left := total - reached.done) and not np.all(reached.state.stopped):
         # Take a chunk
         begun = time.perf_counter()
-        until_between = between * per_epoch - reached.done % (between * per_epoch)
-        n = min(size, until_between, left, run.rows)
-        state, table = steps(reached.state, data, np.int32(reached.done), np.int32(n))
+        until_between = [multiple - reached.done % multiple for multiple in between]
+        n = min(size, left, run.rows, *until_between)
+        before, within = divmod(reached.done, per_epoch)
+        at = np.array([before, within], np.int32)
+        state, table = steps(reached.state, data, at, np.int32(n))
 
         # Read what it finished
-        before, after = reached.done // per_epoch, int(np.max(state.epochs))
+        after = int(np.max(state.epochs))
         rows = jax.tree.map(lambda column: np.asarray(column)[: after - before], table)  # noqa: B023
         done = after * per_epoch if np.all(state.stopped) else reached.done + n
         reached = Reached(state, done, [*reached.rows, rows])
@@ -66,11 +68,16 @@ def advance(
         size = 4 * size if time.perf_counter() - begun < 0.1 else max(1, size // 2)
 
 
+def epochs_of(reached: Reached) -> Epoch:
+    """Join the finished epochs of all chunks."""
+    none = jax.tree.map(lambda x: np.zeros((0, *x.shape), x.dtype), reached.state.epoch)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), none, *reached.rows)
+
+
 def history_of(reached: Reached, records: list) -> History:
     """Join the epochs of all chunks, and the records."""
-    none = jax.tree.map(lambda x: np.zeros((0, *x.shape), x.dtype), reached.state.epoch)
-    epochs = jax.tree.map(lambda *parts: np.concatenate(parts), none, *reached.rows)
-    return History(**epochs._asdict(), record=_stacked(records) if records else None)
+    epochs = epochs_of(reached)._asdict()
+    return History(**epochs, record=_stacked(records) if records else None)
 
 
 def _stacked(records: list) -> Any:

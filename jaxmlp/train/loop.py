@@ -37,7 +37,8 @@ class Run(NamedTuple):
     """What is fixed while compiled steps run.
 
     optimizer: of optax, or, if the learning rate is data, a function of it that returns one.
-    rows: how many epochs one call may finish. until_diverged: stop at numbers that are not finite.
+    rows: how many epochs one call may finish. recompute: what of a stack is saved, as in `walk`.
+    until_diverged: stop at numbers that are not finite.
     """
 
     J: Objective
@@ -45,6 +46,7 @@ class Run(NamedTuple):
     gradient: str
     batch_size: int
     rows: int
+    recompute: bool = False
     until_diverged: bool = False
 
 
@@ -115,9 +117,13 @@ def all_finite(tree) -> Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def run_steps(run: Run, state: State, data: Data, done, num_steps) -> tuple[State, Epoch]:
-    """Take `num_steps` steps from step `done` on, none after a stop.
+    """Take `num_steps` steps, none after a stop.
 
-    Returns the state, and the epochs: columns of `run.rows` entries, those finished here first.
+    Args:
+      done: `(epochs, steps of the next)`, so that no count outgrows 32 bits.
+
+    Returns:
+      The state, and the epochs: columns of `run.rows` entries, those finished here first.
     """
 
     def more(carry):
@@ -137,15 +143,15 @@ def no_epochs(run: Run, state: State) -> Epoch:
 
 
 def take_step(run: Run, state: State, table: Epoch, data: Data, done, i):
-    """Take step `done + i`; where it is an epoch's last, write the epoch into the table."""
+    """Take step i after `done`; if it is an epoch's last, write the epoch into the table."""
     per_epoch = steps_per_epoch(run, data)
-    epoch, k = (done + i) // per_epoch, (done + i) % per_epoch
+    row, k = (done[1] + i) // per_epoch, (done[1] + i) % per_epoch
     if state.order is not None:
         stay = lambda order, *_: order  # noqa: E731
-        order = jax.lax.cond(k == 0, _shuffled, stay, state.order, data, epoch)
+        order = jax.lax.cond(k == 0, _shuffled, stay, state.order, data, done[0] + row)
         state = state._replace(order=order)
     state = _one_step(run, state, data, k)
-    finish, row = functools.partial(_finish_epoch, run), epoch - done // per_epoch
+    finish = functools.partial(_finish_epoch, run)
     return jax.lax.cond(k == per_epoch - 1, finish, _go_on, state, table, row, data)
 
 
@@ -176,7 +182,14 @@ def _step_on(run: Run, size: int, state: State, data: Data, k) -> State:
 
     # Update, and add to the epoch
     params, opt_state, metrics = update(
-        run.J, _optimizer(run, data), run.gradient, state.params, state.opt_state, X, Y
+        run.J,
+        _optimizer(run, data),
+        run.gradient,
+        state.params,
+        state.opt_state,
+        X,
+        Y,
+        recompute=run.recompute,
     )
     epoch = _add(run.J, state.epoch, metrics, size, len(data.X))
     return state._replace(params=params, opt_state=opt_state, epoch=epoch)

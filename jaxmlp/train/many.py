@@ -16,9 +16,19 @@ from jaxtyping import Array
 
 from jaxmlp import checks
 from jaxmlp.objective import Objective
-from jaxmlp.train.fit import checked_epochs, prepare, refuse_not_finite, refuse_tracers
+from jaxmlp.train.fit import counted, prepare, refuse_not_finite, refuse_tracers
 from jaxmlp.train.host import History, Reached, advance, history_of, nothing_lost
-from jaxmlp.train.loop import Data, Epoch, Run, State, no_epochs, run_steps, start, take_step
+from jaxmlp.train.loop import (
+    Data,
+    Epoch,
+    Run,
+    State,
+    no_epochs,
+    run_steps,
+    start,
+    steps_per_epoch,
+    take_step,
+)
 from jaxmlp.train.optimizers import as_optimizer, check_factory
 
 Stages = Generator[list[Reached], None, None]
@@ -31,7 +41,8 @@ def fit_many(
     Y,
     *,
     optimizer: optax.GradientTransformation | Callable | float,
-    epochs: int,
+    epochs: int | None = None,
+    num_steps: int | None = None,
     batch_size: int | None = None,
     learning_rates: Any = None,
     key: Array | None = None,
@@ -48,8 +59,8 @@ def fit_many(
     side under `jax.vmap`.
 
     Args:
-      J, X, Y, epochs, batch_size, key, eps, gradient, validation: as `fit` takes them, one for all
-        networks: with a `key` all meet the same batches.
+      J, X, Y, epochs, num_steps, batch_size, key, eps, gradient, validation: as `fit` takes them,
+        one for all networks: with a `key` all meet the same batches.
       params: the networks stacked along a first axis, so W is `(n, d_in, d_out)` and, in a stacked
         Layer, `(n, layers, d, d)`: `jax.vmap(J.mlp.init)(jax.random.split(key, n))`, or
         `jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)`.
@@ -58,7 +69,7 @@ def fit_many(
         `lambda rate: optax.sgd(optax.cosine_decay_schedule(rate, 100))`. Network k is trained by
         `optimizer(learning_rates[k])`.
       learning_rates: `(n,)` positive numbers; None if all networks have the same optimiser.
-      progress: `progress(epochs_done, epochs)`, both summed over the networks.
+      progress: `progress(done, total)`, epochs or steps, both summed over the networks.
 
     A network whose loss reaches `eps` stops, as in `fit`. One that diverges (the loss of an epoch
     or a parameter after it is not finite) stops too. Both keep the parameters that they had after
@@ -89,30 +100,32 @@ def fit_many(
     one = jax.tree.map(lambda leaf: leaf[0], params)
     if learning_rates is None:
         optimizer = as_optimizer(optimizer)
-    run, _, data = prepare(J, one, X, Y, optimizer, gradient, batch_size, key, eps, validation)
-    epochs = checked_epochs(epochs, run, data)
+    run, _, data = prepare(
+        J, one, X, Y, optimizer, gradient, False, batch_size, key, eps, validation
+    )
+    total, unit = counted(epochs, num_steps, steps_per_epoch(run, data))
     if learning_rates is not None:
-        rates = _checked_rates(optimizer, learning_rates, n)
+        rates = checked_rates(optimizer, learning_rates, n)
         data = data._replace(learning_rate=np.asarray(rates, data.X.dtype))
 
     # Train; an engine yields how far it is, for the first time before any step
     on_cpu = next(iter(data.X.devices())).platform == "cpu"
     engine = _engine or (in_threads if on_cpu else side_by_side)
-    stages = engine(run._replace(until_diverged=True), params, data, epochs)
-    reached = next(stages)
+    stages = engine(run._replace(until_diverged=True), params, data, total)
+    reached, units = next(stages), total // unit
 
     def done() -> int:
-        return sum(int(np.where(r.state.stopped, epochs, r.state.epochs).sum()) for r in reached)
+        return sum(int(np.where(r.state.stopped, units, r.done // unit).sum()) for r in reached)
 
     def where() -> str:
-        return f"after {done()} of {n} x {epochs} epochs"
+        return f"after {done()} of {n} x {units} {'steps' if epochs is None else 'epochs'}"
 
     with nothing_lost(where, lambda: _read(reached)), contextlib.closing(stages):
         told = 0
         for reached in stages:  # noqa: B007, read by `done`
             if progress is not None and done() > told:
                 told = done()
-                progress(told, n * epochs)
+                progress(told, n * units)
     return _read(reached)
 
 
@@ -128,7 +141,8 @@ def _count(params) -> int:
     return first[0][0]
 
 
-def _checked_rates(optimizer: Any, learning_rates: Any, n: int) -> list[float]:
+def checked_rates(optimizer: Any, learning_rates: Any, n: int) -> list[float]:
+    """Return n learning rates; refuse others, and what is no function of them."""
     if np.shape(learning_rates) != (n,):
         raise ValueError(
             f"learning_rates must be {n} numbers, one for each network, "
@@ -178,7 +192,7 @@ def _refuse_not_finite(params, finite: np.ndarray) -> None:
 # --- in threads: every core takes one network after the other -------------------------------------
 
 
-def in_threads(run: Run, params, data: Data, epochs: int) -> Stages:
+def in_threads(run: Run, params, data: Data, total: int) -> Stages:
     """Train each network by itself; all run the same compiled program, which lets go of the GIL."""
     # Compile here: a thread knows nothing of `with jax.enable_x64(True)` and its like
     params, rates = jax.tree.map(np.asarray, (params, data.learning_rate))
@@ -189,14 +203,15 @@ def in_threads(run: Run, params, data: Data, epochs: int) -> Stages:
     begin = start.lower(run, *networks[0]).compile()
     states, finite = zip(*(begin(*network) for network in networks), strict=True)
     _refuse_not_finite(params, np.array(finite))
-    steps = run_steps.lower(run, states[0], networks[0][1], np.int32(0), np.int32(0)).compile()
+    done, num_steps = np.zeros(2, np.int32), np.int32(0)
+    steps = run_steps.lower(run, states[0], networks[0][1], done, num_steps).compile()
 
     # A thread leaves what it has reached where the host reads it
     reached, enough = [Reached(state, 0, []) for state in states], threading.Event()
     yield reached
 
     def train(k: int) -> None:
-        for latest in advance(run, steps, states[k], networks[k][1], epochs, epochs):
+        for latest in advance(run, steps, reached[k], networks[k][1], total, ()):
             reached[k] = latest
             if enough.is_set():
                 return
@@ -221,14 +236,14 @@ STATES: Any = State(**dict.fromkeys(State._fields, 0) | {"order": None})  # pyri
 DATAS: Any = Data(**dict.fromkeys(Data._fields) | {"learning_rate": 0})  # pyright: ignore[reportArgumentType]
 
 
-def side_by_side(run: Run, params, data: Data, epochs: int) -> Stages:
+def side_by_side(run: Run, params, data: Data, total: int) -> Stages:
     """Train all networks by one program, mapped over them."""
     run = run._replace(rows=max(64, run.rows // len(jax.tree.leaves(params)[0])))
     state, finite = _start_all(run, params, data)
     _refuse_not_finite(params, np.asarray(finite))
     yield [Reached(state, 0, [])]
     steps = functools.partial(_run_steps_of_all, run)
-    for reached in advance(run, steps, state, data, epochs, epochs):
+    for reached in advance(run, steps, Reached(state, 0, []), data, total, ()):
         yield [reached]
 
 

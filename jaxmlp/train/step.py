@@ -70,35 +70,47 @@ def train_step(
     return step
 
 
-def update(J: Objective, optimizer, gradient: str, params, opt_state, X, Y):
+def update(
+    J: Objective, optimizer, gradient: str, params, opt_state, X, Y, *, recompute: bool = False
+):
     """Return the parameters and the state after one step, and its Metrics; pure and unchecked."""
-    value, A, grads, difference = _gradient(J, gradient, params, X, Y)
+    value, A, grads, difference = _gradient(J, gradient, params, X, Y, recompute)
+
+    updates, opt_state = transformed(
+        J, optimizer, gradient, recompute, value, grads, params, opt_state, X, Y
+    )
+    metrics = Metrics(value, accuracy_of(J, A, Y), tree_norm(grads), difference)
+    return optax.apply_updates(params, updates), opt_state, metrics
+
+
+def transformed(
+    J: Objective, optimizer, gradient, recompute, value, grads, params, opt_state, X, Y
+):
+    """Return what the optimiser makes of a gradient, `(updates, opt_state)`."""
 
     # optax's line searches refuse extra arguments that the function does not take
     def value_fn(params, obj_fn=None, grad_fn=None):
         return value_and_output(J, params, X, Y)[0]
 
     def grad_fn(params, _):
-        return _gradient(J, gradient, params, X, Y)[2]
+        return _gradient(J, gradient, params, X, Y, recompute)[2]
 
     extra = {"value": value, "grad": grads}
     extra |= {"value_fn": value_fn, "obj_fn": value_fn, "grad_fn": grad_fn}
-    updates, opt_state = transform(optimizer, grads, opt_state, params, **extra)
-    metrics = Metrics(value, _accuracy(J, A, Y), tree_norm(grads), difference)
-    return optax.apply_updates(params, updates), opt_state, metrics
+    return transform(optimizer, grads, opt_state, params, **extra)
 
 
 _jitted_update = functools.partial(jax.jit, static_argnums=(0, 1, 2))(update)
 
 
-def _gradient(J: Objective, gradient: str, params, X, Y):
+def _gradient(J: Objective, gradient: str, params, X, Y, recompute: bool):
     """J, A[L], the gradient, and the difference between the two routes when both are taken."""
     if gradient != "hand":
         auto = jax.value_and_grad(lambda p: value_and_output(J, p, X, Y), has_aux=True)
         (value, A), reference = auto(params)
         if gradient == "jax":
             return value, A, reference, None
-    value, A, grads, _ = value_and_gradient(J, params, X, Y)
+    value, A, grads, _ = value_and_gradient(J, params, X, Y, recompute=recompute)
     difference = relative_difference(grads, reference) if gradient == "compare" else None
     return value, A, grads, difference
 
@@ -106,10 +118,11 @@ def _gradient(J: Objective, gradient: str, params, X, Y):
 def evaluate(J: Objective, params, X, Y):
     """Return J and the accuracy; pure and unchecked."""
     value, A = value_and_output(J, params, X, Y)
-    return value, _accuracy(J, A, Y)
+    return value, accuracy_of(J, A, Y)
 
 
-def _accuracy(J: Objective, A, Y):
+def accuracy_of(J: Objective, A, Y):
+    """Return the share of the outputs A that classify right."""
     rows = targets.targets_as_rows(J.loss, Y, A.shape[1], A.dtype)
     return targets.accuracy(J.loss, J.mlp.output, A, rows)
 

@@ -6,8 +6,8 @@ by leaf, and costs about one gradient where the parameters are weights of matrix
 1. `tracing` traces the loss and finds the products whose one side is a parameter;
 2. `derivatives` adds a zero probe to each and differentiates once, in the probes and in all other
    parameters, which gives A and dZ of each product;
-3. `products` and `leaves` read every quantity off A and dZ;
-4. `instruments` adds up over microbatches.
+3. `readouts` reads every quantity off A and dZ;
+4. `instruments` merges what microbatches say.
 
 `explain` says which parameters have products. It is the one part of per_sample that uses autodiff.
 """

@@ -5,7 +5,7 @@ is dZ, and the other operand is A. The weight itself is a constant, so that no g
 `(m, d_in, d_out)` is formed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,17 +16,32 @@ from jaxtyping import Array, Float
 from jaxmlp.per_sample.any_model.tracing import REMAT, Leaf, Program, Use, inner
 
 
-class Own(NamedTuple):
-    """What holds the samples' own gradients of one leaf.
+class Product(NamedTuple):
+    """A weight's input and each sample's own derivative in its output; t positions of a sample.
 
-    pairs: `(A (m, t, d_in), dZ (m, t, d_out))` for each of leaf.uses. formed: the gradients
-    themselves, `(m, *shape)`, if the leaf has an obstacle.
+    place: from `(d_in, d_out)` to the axes of the leaf. precision: of the product in the loss.
+    """
+
+    A: Float[Array, "m t d_in"]
+    dZ: Float[Array, "m t d_out"]
+    place: Callable = lambda dW: dW
+    precision: str | None = None
+
+    @property
+    def t(self) -> int:
+        return self.A.shape[1]
+
+
+class Own(NamedTuple):
+    """What holds the m samples' own gradients of one leaf.
+
+    products: of its uses; if the leaf has an obstacle, its gradients as the product with the
+    input 1.
     """
 
     leaf: Leaf
     m: int
-    pairs: Sequence[tuple[Array, Array]]
-    formed: Array | None = None
+    products: Sequence[Product]
 
 
 def derivatives(
@@ -48,12 +63,25 @@ def derivatives(
     formed = [params[i] for i in blocked]
     of_each = jax.vmap(jax.grad(one_loss, argnums=(0, 1), has_aux=True), (None, None, 0))
     (dZ, formed), (losses, inputs) = of_each(probes, formed, jax.tree.leaves((X, Y)))
-    gradients = dict(zip(blocked, formed, strict=True))
+    gradients, m = dict(zip(blocked, formed, strict=True)), len(losses)
     owns = []
     for i, leaf in enumerate(program.leaves):
-        pairs = [(inputs[use.where], dZ[use.where]) for use in leaf.uses]
-        owns.append(Own(leaf, len(losses), pairs, gradients.get(i)))
+        if i in gradients:
+            products = [_of_gradients(leaf, gradients[i])]
+        else:
+            products = [_of_use(leaf, use, inputs[use.where], dZ[use.where]) for use in leaf.uses]
+        owns.append(Own(leaf, m, products))
     return losses, owns
+
+
+def _of_use(leaf: Leaf, use: Use, A: Array, dZ: Array) -> Product:
+    return Product(A, dZ, lambda dW: use.place(dW, leaf.shape), use.precision)
+
+
+def _of_gradients(leaf: Leaf, G: Array) -> Product:
+    rows = G.reshape(len(G), 1, leaf.size)
+    ones = jnp.ones((len(G), 1, 1), G.dtype)
+    return Product(ones, rows, lambda dW: dW.reshape(leaf.shape), "highest")
 
 
 def _run(jaxpr, consts, values, where: tuple, uses: dict[tuple, Use], probes: dict):

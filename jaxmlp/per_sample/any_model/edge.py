@@ -1,22 +1,21 @@
 """The public edge: what `of` takes, checks and returns."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxmlp import checks, numerics
-from jaxmlp.per_sample.any_model import leaves
-from jaxmlp.per_sample.any_model.instruments import (
-    INSTRUMENTS,
-    Instrument,
-    gram_in_blocks,
-    read_all,
-)
-from jaxmlp.per_sample.any_model.products import Product
+from jaxmlp import numerics
+from jaxmlp.per_sample.any_model.instruments import INSTRUMENTS, gram, own_readout, read_all
 from jaxmlp.per_sample.any_model.tracing import trace
+from jaxmlp.per_sample.names import (
+    check_max_norm,
+    check_microbatch_size,
+    check_names,
+    label,
+    refuse_one_sample,
+)
 
 
 def of(
@@ -73,11 +72,9 @@ def of(
     several positions X. Li et al., "Large language models can be strong differentially private
     learners", arXiv:2110.05679, 2021.
     """
-    names = checked_names(names)
-    max_norm = _checked_max_norm(names, max_norm)
-    if microbatch_size is not None:
-        checks.integer("microbatch_size", microbatch_size, at_least=1)
-        _refuse_own_readouts(names)
+    names = check_names(names, INSTRUMENTS, "(A, dZ)")
+    check_microbatch_size(names, microbatch_size)
+    check_max_norm(names, max_norm)
 
     @jax.jit
     def read(params, X, Y, max_norm):
@@ -85,7 +82,7 @@ def of(
 
     def f(params, X, Y):
         params = check_params(params)
-        _check_samples(names, X, Y)
+        refuse_one_sample(names, _number_of_samples(X, Y))
         return read(params, X, Y, max_norm)
 
     return f
@@ -97,42 +94,27 @@ def _read(loss, names: tuple, total: bool, microbatch_size: int | None, params, 
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (X, Y))
     program = trace(loss, params, *one)
     m = len(jax.tree.leaves((X, Y))[0])
-    size = m if microbatch_size is None else min(microbatch_size, m)
-    in_blocks = size < m and "gradient_gram" in names
+    size = min(microbatch_size or m, m)
 
-    def tree(values: list) -> Any:
+    def tree(values: Sequence) -> Any:
         like = zip(values, flat, strict=True)
         return treedef.unflatten(value.astype(leaf.dtype) for value, leaf in like)
 
-    walked = [name for name in names if not (in_blocks and name == "gradient_gram")]
-    tools = [INSTRUMENTS[n] if isinstance(n, str) else _own_readout(n) for n in walked]
+    # The inner products of microbatches need every pair of these
+    walked = [name for name in names if size == m or name != "gradient_gram"]
+    tools = [INSTRUMENTS[n] if isinstance(n, str) else own_readout(n) for n in walked]
     value, readings = read_all(program, tools, size, flat, X, Y, max_norm)
-    results = {
-        _label(name): tool.finish(tree, m, *reading)
-        for name, tool, reading in zip(walked, tools, readings, strict=True)
-    }
-    if in_blocks:
-        results["gradient_gram"] = gram_in_blocks(program, size, flat, X, Y)
+    read = zip(walked, tools, readings, strict=True)
+    results = {label(name): tool.finish(tree, m, reading) for name, tool, reading in read}
+    if len(walked) < len(names):
+        results["gradient_gram"] = gram(program, size, flat, X, Y)
     if total and "per_sample_norms" in results:
         results["per_sample_norms"] = numerics.norm(results["per_sample_norms"], axis=1)
     if total and "per_sample_sq_norms" in results:
         results["per_sample_sq_norms"] = results["per_sample_sq_norms"].sum(1)
     for name in {"per_sample_norms", "per_sample_sq_norms", "gradient_gram"} & results.keys():
         results[name] = results[name].astype(jnp.result_type(*flat))
-    return value, {_label(name): results[_label(name)] for name in names}
-
-
-def _own_readout(fn: Callable) -> Instrument:
-    """The instrument of a user's `fn(A, dZ)`."""
-
-    def of_product(product: Product) -> Any:
-        pair = product[:2] if product.A.shape[1] > 1 else [x[:, 0] for x in product[:2]]
-        return jax.tree.map(jnp.asarray, fn(*pair))
-
-    def read(owns, max_norm):
-        return [of_product(p) for own in owns for p in leaves.of_uses(own)], None
-
-    return Instrument(read, lambda tree, m, sums, samples: sums)
+    return value, {label(name): results[label(name)] for name in names}
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -158,8 +140,8 @@ def check_params(params: Any) -> Any:
     )
 
 
-def _check_samples(names: tuple, X: Any, Y: Any) -> None:
-    """Refuse data that do not lead with one m, or with too small a one."""
+def _number_of_samples(X: Any, Y: Any) -> int:
+    """Return m, with which all data must lead."""
     named, _ = jax.tree_util.tree_flatten_with_path({"X": X, "Y": Y})
     if not named:
         raise ValueError("X and Y hold no array, so there are no samples")
@@ -175,50 +157,4 @@ def _check_samples(names: tuple, X: Any, Y: Any) -> None:
             raise ValueError(f"{first} holds {m} samples, but {name} holds {k}")
     if m == 0:
         raise ValueError("X and Y hold no samples")
-    spread = {"moments", "gradient_moments", "noise_scale"}.intersection(
-        name for name in names if isinstance(name, str)
-    )
-    if m == 1 and spread:
-        raise ValueError(f"{min(spread)} needs at least 2 samples: one sample has no variance")
-
-
-def _label(name: str | Callable) -> str:
-    return name if isinstance(name, str) else getattr(name, "__name__", repr(name))
-
-
-def checked_names(names: Any) -> tuple:
-    if isinstance(names, str) or callable(names) or not isinstance(names, Sequence):
-        raise TypeError(f"names must be a tuple of instruments, got {names!r}")
-    if not names:
-        raise ValueError(f"names holds no instrument; known: {', '.join(sorted(INSTRUMENTS))}")
-    for name in names:
-        if not callable(name) and not isinstance(name, str):
-            raise TypeError(f"an instrument is a name or a function (A, dZ), got {name!r}")
-        if isinstance(name, str) and name not in INSTRUMENTS:
-            raise checks.unknown_name("instrument", name, INSTRUMENTS)
-    labels = [_label(name) for name in names]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise ValueError(f"each instrument must be named once, got {twice[0]!r} twice")
-    return tuple(names)
-
-
-def _refuse_own_readouts(names: tuple) -> None:
-    own = [_label(name) for name in names if callable(name)]
-    if own:
-        raise ValueError(
-            f"microbatch_size cannot be combined with a readout of your own ({own[0]}): how its "
-            "readings of several microbatches belong together is not known"
-        )
-
-
-def _checked_max_norm(names: tuple, max_norm: Any) -> Any:
-    if "clipped_grad" not in names:
-        if max_norm is not None:
-            raise ValueError("max_norm is for 'clipped_grad', which is not among the names")
-        return None
-    if max_norm is None:
-        raise ValueError("'clipped_grad' needs max_norm, the largest norm that is left as it is")
-    if checks.is_concrete(max_norm) and float(max_norm) != math.inf:
-        checks.positive_number("max_norm", max_norm)
-    return max_norm
+    return m

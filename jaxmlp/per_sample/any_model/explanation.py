@@ -1,13 +1,12 @@
 """Say what becomes of each parameter of a model, and why."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
-from jaxmlp.per_sample.any_model import products
 from jaxmlp.per_sample.any_model.edge import check_params
+from jaxmlp.per_sample.any_model.readouts import products_are_smaller
 from jaxmlp.per_sample.any_model.tracing import Leaf, Use, trace
 
 
@@ -33,26 +32,14 @@ class Explanation(NamedTuple):
 
     def __str__(self) -> str:
         samples = "1 sample" if self.num_samples == 1 else f"{self.num_samples:,} samples"
-        head = ("leaf", "shape", "gradients", f"bytes, {samples}", "why")
-        rows = [
-            (
-                leaf.name,
-                str(leaf.shape),
-                "factored" if leaf.factored else "materialised",
-                f"{leaf.num_bytes * self.num_samples:,}",
-                leaf.why,
-            )
-            for leaf in self.leaves
-        ]
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = (
-            "  ".join(
-                cell.rjust(width) if i == 3 else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in (head, *rows)
-        )
-        return "\n".join(lines)
+        rows = [("leaf", "shape", "gradients", f"bytes, {samples}", "why")]
+        for leaf in self.leaves:
+            how = "factored" if leaf.factored else "materialised"
+            held = f"{leaf.num_bytes * self.num_samples:,}"
+            rows.append((leaf.name, str(leaf.shape), how, held, leaf.why))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        line = "  ".join(f"{{:{'>' if i == 3 else '<'}{width}}}" for i, width in enumerate(widths))
+        return "\n".join(line.format(*row).rstrip() for row in rows)
 
     __repr__ = __str__
 
@@ -85,7 +72,7 @@ def explain(loss: Callable, params: Any, x: Any, y: Any, *, num_samples: int = 1
 def _explained(leaf: Leaf) -> Explained:
     size = jax.numpy.dtype(leaf.dtype).itemsize
     if leaf.obstacle is not None:
-        return Explained(leaf.name, leaf.shape, False, leaf.obstacle, size * math.prod(leaf.shape))
+        return Explained(leaf.name, leaf.shape, False, leaf.obstacle, size * leaf.size)
     why = ", ".join(map(_of_use, leaf.uses)) or "the loss does not use it: 0"
     held = sum(size * use.t * (use.d_in + use.d_out) for use in leaf.uses)
     return Explained(leaf.name, leaf.shape, True, why, held)
@@ -94,6 +81,6 @@ def _explained(leaf: Leaf) -> Explained:
 def _of_use(use: Use) -> str:
     says = f"A ({use.t}, {use.d_in}), dZ ({use.t}, {use.d_out})"
     if use.t > 1:
-        small = products.products_are_smaller(use.t, use.d_in, use.d_out)
+        small = products_are_smaller(use.t, use.d_in, use.d_out)
         says += f"; norms by {'products of positions' if small else 'gradients'}"
     return says

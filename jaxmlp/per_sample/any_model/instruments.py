@@ -1,4 +1,7 @@
-"""The instruments of any JAX model, and how they add up over microbatches."""
+"""The instruments of any JAX model: a readout of every leaf, and what is made of the readings.
+
+As those of `per_sample.instruments`, whose merges over microbatches they share.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,196 +10,126 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxmlp import numerics
-from jaxmlp.per_sample.any_model import leaves
+from jaxmlp.per_sample.any_model import readouts
 from jaxmlp.per_sample.any_model.derivatives import Own, derivatives
-from jaxmlp.per_sample.any_model.products import wide
 from jaxmlp.per_sample.any_model.tracing import Program
-from jaxmlp.per_sample.instruments import NoiseScale
+from jaxmlp.per_sample.instruments import (
+    Reading,
+    in_microbatches,
+    merged_deviations,
+    merged_moments,
+    noise,
+    weighted,
+)
 from jaxmlp.per_sample.readouts import GradientMoments
+from jaxmlp.per_sample.two_walks import clip_factors, gram_in_blocks
 
 
 class Instrument(NamedTuple):
-    """Say how a quantity is read off what holds the gradients, a list with one Own for each leaf.
+    """Say how a quantity is read.
 
-    read: `read(owns, max_norm)` -> `(sums, samples)`: what adds up over microbatches, and what
-    belongs to each sample. finish: `finish(tree, m, sums, samples)` -> the result; `tree` makes a
-    pytree like params of a list of arrays. add: `add(sums, m, others, k)`, of m and of k samples.
+    read: `read(own, factors)` -> Reading of one leaf; factors `(m,)` are those of clipping.
+    finish: `finish(tree, m, reading)`, of lists over the leaves, makes the result; `tree` makes a
+    pytree like params of a list of arrays.
+    merge: `merge(means, m, other means, k)` of one leaf.
     """
 
-    read: Callable
+    read: Callable[[Own, Any], Reading]
     finish: Callable
-    add: Callable = lambda sums, m, others, k: jax.tree.map(jnp.add, sums, others)
+    merge: Callable = weighted
 
 
-# --- what is read ---------------------------------------------------------------------------------
+def _tree(tree: Callable, m: int, reading: Reading) -> Any:
+    return tree(reading.means)
 
 
-def _totals(owns: list[Own], max_norm) -> tuple:
-    return [leaves.total(own) for own in owns], None
+def _columns(tree: Callable, m: int, reading: Reading) -> Float[Array, "m n"]:
+    return jnp.stack(reading.samples, axis=1)
 
 
-def _norms(owns: list[Own], max_norm=None) -> tuple:
-    columns = jnp.stack([leaves.norms(own) for own in owns], axis=1)
-    return None, columns
-
-
-def _clipped(owns: list[Own], max_norm) -> tuple:
-    norms = numerics.norm(_norms(owns)[1], axis=1)
-    factor = jnp.where(norms == 0, 1, jnp.minimum(1, max_norm / jnp.where(norms == 0, 1, norms)))
-    return [leaves.total(own, factor.astype(norms.dtype)) for own in owns], None
-
-
-def _means_and_squares(owns: list[Own], max_norm) -> tuple:
-    means = [leaves.total(own) / own.m for own in owns]
-    return (means, [leaves.squared_deviations(own) for own in owns]), None
-
-
-def _means_and_deviation(owns: list[Own], max_norm) -> tuple:
-    means = [leaves.total(own) / own.m for own in owns]
-    return (means, numerics.norm(jnp.stack([leaves.deviation(own) for own in owns]))), None
-
-
-# --- how it adds up -------------------------------------------------------------------------------
-
-
-def _add_squares(sums: tuple, m, others: tuple, k: int) -> tuple:
-    """Add means and squared deviations of m and of k samples, by Chan, Golub and LeVeque (1983)."""
-    (means, squares), (more, more_squares) = sums, others
-    apart = jax.tree.map(jnp.subtract, more, means)
-    between = jax.tree.map(lambda d: d**2 * (m * _share(m, k, d)), apart)
-    squares = jax.tree.map(lambda *parts: sum(parts), squares, more_squares, between)
-    return _add_means(means, m, apart, k), squares
-
-
-def _add_deviation(sums: tuple, m, others: tuple, k: int) -> tuple:
-    """Do the same with the root of the sum of all squared deviations."""
-    (means, root), (more, more_root) = sums, others
-    apart = jax.tree.map(jnp.subtract, more, means)
-    between = numerics.tree_norm(apart).astype(root.dtype) * jnp.sqrt(m * _share(m, k, root))
-    root = numerics.norm(jnp.stack([root, more_root, between]))
-    return _add_means(means, m, apart, k), root
-
-
-def _add_means(means: Any, m, apart: Any, k: int) -> Any:
-    return jax.tree.map(lambda mean, d: mean + d * _share(m, k, d), means, apart)
-
-
-def _share(m, k: int, like: Array) -> Array:
-    """The share of k samples among m + k."""
-    return k / (jnp.asarray(m, like.dtype) + k)
-
-
-# --- what is made of it ---------------------------------------------------------------------------
-
-
-def _mean(tree: Callable, m: int, sums: list, samples) -> Any:
-    return tree([s / m for s in sums])
-
-
-def _moments(tree: Callable, m: int, sums: tuple, samples) -> GradientMoments:
-    means, squares = sums
-    second = [mean**2 + s / m for mean, s in zip(means, squares, strict=True)]
-    return GradientMoments(tree(means), tree(second), tree([s / (m - 1) for s in squares]))
-
-
-def _noise(tree: Callable, m: int, sums: tuple, samples) -> NoiseScale:
-    means, root = sums
-    size = numerics.tree_norm(means)
-    root = (root / (m - 1) ** 0.5).astype(size.dtype)
-    return NoiseScale(root**2, size**2, (root / size) ** 2)
-
-
-def _as_they_are(tree: Callable, m: int, sums, samples) -> Any:
-    return samples
-
-
-def gram(rows: list[Own], columns: list[Own]) -> Float[Array, "n m k"]:
-    """Return the inner products of the gradients of two groups of samples, for each leaf."""
-    return jnp.stack([leaves.inner_products(*pair) for pair in zip(rows, columns, strict=True)])
+def _moments(tree: Callable, m: int, reading: Reading) -> GradientMoments:
+    return GradientMoments(*map(tree, zip(*reading.means, strict=True)))
 
 
 INSTRUMENTS = {
-    "grad": Instrument(_totals, _mean),
+    "grad": Instrument(lambda own, _: Reading(means=readouts.mean(own)), _tree),
     "per_sample_grads": Instrument(
-        lambda owns, max_norm: (None, [leaves.grads(own) for own in owns]),
-        lambda tree, m, sums, samples: tree(samples),
+        lambda own, _: Reading(samples=readouts.grads(own)),
+        lambda tree, m, reading: tree(reading.samples),
     ),
-    "per_sample_norms": Instrument(_norms, _as_they_are),
-    "per_sample_sq_norms": Instrument(_norms, lambda tree, m, sums, samples: samples**2),
-    "gradient_moments": Instrument(_means_and_squares, _moments, _add_squares),
-    "noise_scale": Instrument(_means_and_deviation, _noise, _add_deviation),
-    "clipped_grad": Instrument(_clipped, _mean),
-    "gradient_gram": Instrument(  # of microbatches it is read in blocks
-        lambda owns, max_norm: (None, gram(owns, owns)), _as_they_are
+    "per_sample_norms": Instrument(lambda own, _: Reading(samples=readouts.norms(own)), _columns),
+    "per_sample_sq_norms": Instrument(
+        lambda own, _: Reading(samples=readouts.norms(own)), lambda *args: _columns(*args) ** 2
+    ),
+    "gradient_moments": Instrument(
+        lambda own, _: Reading(means=readouts.moments(own)), _moments, merged_moments
+    ),
+    "noise_scale": Instrument(
+        lambda own, _: Reading(means=(readouts.mean(own), readouts.deviation(own))),
+        lambda tree, m, reading: noise(m, reading.means),
+        merged_deviations,
+    ),
+    "clipped_grad": Instrument(
+        lambda own, factors: Reading(means=readouts.mean(own, factors)), _tree
+    ),
+    "gradient_gram": Instrument(  # of one batch; that of microbatches is `gram`
+        lambda own, _: Reading(samples=readouts.gram(own, own)),
+        lambda tree, m, reading: jnp.stack(reading.samples),
     ),
 }
 INSTRUMENTS["moments"] = INSTRUMENTS["gradient_moments"]
 
 
-# --- one batch, or one microbatch after the other -------------------------------------------------
+def own_readout(function: Callable) -> Instrument:
+    """Make an instrument of a user's `function(A, dZ)`: a list of its readings, by product."""
+
+    def of_product(product) -> Any:
+        pair = product[:2] if product.t > 1 else [x[:, 0] for x in product[:2]]
+        return jax.tree.map(jnp.asarray, function(*pair))
+
+    def read(own: Own, _) -> Reading:
+        if own.leaf.obstacle is not None:
+            return Reading(means=[])
+        return Reading(means=readouts.each_of(of_product, own))
+
+    return Instrument(read, lambda tree, m, reading: [x for each in reading.means for x in each])
 
 
 def read_all(
     program: Program, tools: list[Instrument], size: int, params: list[Array], X, Y, max_norm
-) -> tuple[Float[Array, ""], list[tuple[Any, Any]]]:
+) -> tuple[Float[Array, ""], list[Reading]]:
     """Return the mean loss, and what each instrument reads, `size` samples at a time."""
 
-    def one(data):
-        losses, owns = derivatives(program, params, *data)
-        read = [tool.read(owns, max_norm) for tool in tools]
-        return (wide(losses).sum(), [sums for sums, _ in read]), [samples for _, samples in read]
+    def one(x, y):
+        losses, owns = derivatives(program, params, x, y)
+        factors = None
+        if max_norm is not None:
+            factors = clip_factors([readouts.norms(own) for own in owns], max_norm)
+        readings = [[tool.read(own, factors) for own in owns] for tool in tools]
+        wide = jnp.promote_types(losses.dtype, jnp.float32)
+        value = losses.mean(dtype=wide)
+        means = [[reading.means for reading in each] for each in readings]
+        return (value, means), [[reading.samples for reading in each] for each in readings]
 
-    def add(total, m, others, k):
-        both = zip(tools, total[1], others[1], strict=True)
-        return total[0] + others[0], [tool.add(a, m, b, k) for tool, a, b in both]
+    def merge(so_far, m, others, k):
+        means = [
+            [tool.merge(x, m, y, k) for x, y in zip(one, other, strict=True)]
+            for tool, one, other in zip(tools, so_far[1], others[1], strict=True)
+        ]
+        return weighted(so_far[0], m, others[0], k), means
 
-    m = len(jax.tree.leaves((X, Y))[0])
-    (loss, sums), samples = (
-        one((X, Y)) if size == m else _in_microbatches(one, add, m, size, (X, Y))
-    )
-    value = (loss / m).astype(program.traced.out_avals[0].dtype)
-    return value, list(zip(sums, samples, strict=True))
-
-
-def _in_microbatches(one: Callable, add: Callable, m: int, size: int, data: Any):
-    """Read `size` samples at a time, the last time those that remain."""
-    whole = m // size * size
-
-    def body(carry, batch):
-        done, total = carry
-        sums, samples = one(batch)
-        return (done + size, add(total, done, sums, size)), samples
-
-    batches = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), data)
-    shapes, _ = jax.eval_shape(one, jax.tree.map(lambda x: x[0], batches))
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    (_, total), samples = jax.lax.scan(body, (jnp.zeros((), jnp.int32), zeros), batches)
-    samples = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), samples)
-    if whole < m:
-        sums, rest = one(jax.tree.map(lambda x: x[whole:], data))
-        total = add(total, whole, sums, m - whole)
-        samples = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), samples, rest)
-    return total, samples
+    (value, means), samples = in_microbatches(one, merge, size, X, Y)
+    value = value.astype(program.traced.out_avals[0].dtype)
+    return value, [Reading(*both) for both in zip(means, samples, strict=True)]
 
 
-def gram_in_blocks(program: Program, size: int, params: list[Array], X, Y) -> Float[Array, "n m m"]:
-    """Return the inner products of all pairs of microbatches; the last overlaps the one before."""
-    m = len(jax.tree.leaves((X, Y))[0])
-    starts = jnp.array([*range(0, m - size, size), m - size])
+def gram(program: Program, size: int, params: list[Array], X, Y) -> Float[Array, "n m m"]:
+    """Return the inner products of all pairs of samples' own gradients, `size` at a time."""
 
-    def owns(at):
-        slices = (jax.lax.dynamic_slice_in_dim(x, at, size) for x in jax.tree.leaves((X, Y)))
-        data = jax.tree.unflatten(jax.tree.structure((X, Y)), slices)
-        return derivatives(program, params, *data)[1]
+    def owns(x, y):
+        return derivatives(program, params, x, y)[1]
 
-    def row(K, i):
-        rows = owns(i)
+    def of(rows, columns):
+        return jnp.stack([readouts.gram(*pair) for pair in zip(rows, columns, strict=True)])
 
-        def column(K, j):
-            return jax.lax.dynamic_update_slice(K, gram(rows, owns(j)), (0, i, j)), None
-
-        return jax.lax.scan(column, K, starts)
-
-    dtype = jax.eval_shape(lambda: gram(owns(0), owns(0))).dtype
-    return jax.lax.scan(row, jnp.zeros((len(params), m, m), dtype), starts)[0]
+    return gram_in_blocks(owns, of, size, X, Y)

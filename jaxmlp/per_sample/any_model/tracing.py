@@ -57,7 +57,7 @@ class Use(NamedTuple):
     rows: tuple[int, ...]
     positions: tuple[int, ...]
     dtype: Any
-    precision: Any
+    precision: str | None
 
     @property
     def t(self) -> int:
@@ -72,7 +72,9 @@ class Use(NamedTuple):
         return math.prod(self.W_shape[axis] for axis in self.kept)
 
     def input(self, operand: Array) -> Float[Array, "t d_in"]:
-        """A, of the operand that is not the weight."""
+        """A, of the operand that is not the weight; integers become what they are multiplied as."""
+        if not jnp.issubdtype(operand.dtype, jnp.floating):
+            operand = operand.astype(self.dtype)
         return operand.transpose(self.rows).reshape(self.t, self.d_in)
 
     def output(self, Z: Float[Array, "t d_out"]) -> Array:
@@ -99,6 +101,10 @@ class Leaf(NamedTuple):
     uses: tuple[Use, ...] = ()
     obstacle: str | None = None
 
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
 
 class Program(NamedTuple):
     """The loss of one sample, a function of the leaves of params, x and y; and what was found."""
@@ -114,7 +120,15 @@ class Program(NamedTuple):
 def trace(loss: Callable, params: Any, x: Any, y: Any) -> Program:
     """Trace the loss of one sample and find what holds the gradient of each parameter."""
     named, _ = jax.tree_util.tree_flatten_with_path(params)
-    traced, out = jax.make_jaxpr(loss, return_shape=True)(params, x, y)
+    try:
+        traced, out = jax.make_jaxpr(loss, return_shape=True)(params, x, y)
+    except NameError as error:
+        if "unbound axis name" not in str(error):
+            raise
+        raise ValueError(
+            "loss must be of one sample, but it uses statistics of the batch, over which no sample "
+            f"has a gradient of its own: {error}"
+        ) from error
     _check_scalar(out)
     found: list[list[Use | str]] = [[] for _ in named]
     rest = [None] * (len(traced.jaxpr.invars) - len(named))
@@ -211,9 +225,18 @@ def _note_product(eqn: Any, views: list, where: tuple, found: list) -> None:
     use = Use(
         where, side, views[side], W.shape, tuple(summed[side]), kept,
         rows=(*free, *summed[1 - side]), positions=tuple(other.shape[axis] for axis in free),
-        dtype=eqn.outvars[0].aval.dtype, precision=eqn.params["precision"],
+        dtype=eqn.outvars[0].aval.dtype, precision=_precision(eqn.params["precision"]),
     )  # fmt: skip
     _note(found, views[side], use)
+
+
+def _precision(given: Any) -> str | None:
+    """What a product asks for, as `jax.default_matmul_precision` takes it; of two the finer."""
+    if isinstance(given, tuple):
+        given = max(given, key=lambda one: one.value)
+    if isinstance(given, jax.lax.Precision):
+        return given.name.lower()
+    return getattr(given, "name", None)  # of a preset algorithm
 
 
 def _is_floating(var: Any) -> bool:
@@ -232,10 +255,10 @@ def _obstacle(leaf: Leaf, uses: list) -> str | None:
 
 def _are_disjoint(leaf: Leaf, uses: list) -> bool:
     """Whether no entry of the leaf is in two of the views."""
-    size = math.prod(leaf.shape)
-    if size >= 2**31:  # its entries cannot be numbered in int32
+    if leaf.size >= 2**31:  # its entries cannot be numbered in int32
         return False
-    numbers, seen = np.arange(size, dtype=np.int32).reshape(leaf.shape), np.zeros(size, bool)
+    numbers = np.arange(leaf.size, dtype=np.int32).reshape(leaf.shape)
+    seen = np.zeros(leaf.size, bool)
     for use in uses:
         with jax.ensure_compile_time_eval():
             entries = np.asarray(laid_out(use.view, numbers)).ravel()
@@ -246,16 +269,10 @@ def _are_disjoint(leaf: Leaf, uses: list) -> bool:
 
 
 def _check_scalar(out: Any) -> None:
-    leaves = jax.tree.leaves(out)
-    if len(leaves) != 1 or out is not leaves[0]:
-        raise TypeError(
-            "loss must return one number, the loss of one sample, but it returns "
-            f"{jax.tree.structure(out)}"
-        )
+    wanted = "loss must return one number, the loss of one sample, but it returns"
+    if not isinstance(out, jax.ShapeDtypeStruct):
+        raise TypeError(f"{wanted} {jax.tree.structure(out)}")
     if out.shape != ():
-        raise ValueError(
-            "loss must return one number, the loss of one sample, but it returns an array of "
-            f"shape {out.shape}"
-        )
+        raise ValueError(f"{wanted} an array of shape {out.shape}")
     if not jnp.issubdtype(out.dtype, jnp.floating):
         raise TypeError(f"loss must return a floating number to be differentiated, got {out.dtype}")

@@ -1,0 +1,81 @@
+"""What the norms find, and what they cost: here and elsewhere."""
+
+import matplotlib.pyplot as plt
+from sklearn.metrics import precision_recall_curve
+
+from experiments.any_model.cost import CLIPPED, NORMS
+from experiments.per_sample.figures import precision_recall
+from jaxmlp.plotting import style
+
+COLOURS = {
+    "here": style.BLUE,
+    "vmap(grad)": style.VERMILION,
+    "jax_privacy": style.COLOURS[2],
+    "BackPACK": style.COLOURS[3],
+    "Opacus": style.COLOURS[4],
+}
+
+
+def found_and_cost(found: dict, told: list[dict], costs: list[dict]):
+    """Precision and recall of flipped labels; time and memory against a plain gradient."""
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(9.6, 3.2), layout="constrained", width_ratios=(1.2, 1, 1)
+    )
+    curves = {
+        name: [precision_recall_curve(each.flipped, each.score)[:2] for each in repetitions]
+        for name, repetitions in found.items()
+    }
+    precision_recall(curves, left).legend(frameon=False, fontsize=8, loc="lower left")
+    tops = [row["precision in top"] for row in told]
+    left.set_title(
+        "Of as many largest norms as labels were\n"
+        f"flipped, {min(tops):.0%} to {max(tops):.0%} are of flipped labels",
+        fontsize=9,
+    )
+    rows = [row for row in costs if row["quantity"] == NORMS]
+    bars(rows, "time", middle).legend(frameon=False, fontsize=8)
+    bars(rows, "memory", right).set_yticklabels([])
+    for ax, what in ((middle, "time"), (right, "memory")):
+        ours, naive = (
+            [row[what] for row in rows if row["library"] == library]
+            for library in ("here", "vmap(grad)")
+        )
+        ax.set_title(
+            f"{what} of norms: {min(ours):.2g} to {max(ours):.2g},\n"
+            f"by vmap(grad) {min(naive):.2g} to {max(naive):.2g}", fontsize=9,
+        )  # fmt: skip
+    return figure
+
+
+def peers(rows: list[dict]):
+    """The time of each library over its own plain gradient, of dense networks."""
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 2.8), layout="constrained", sharey=True)
+    for ax, quantity in zip(axes, (NORMS, CLIPPED), strict=True):
+        here = [row for row in rows if row["quantity"] == quantity]
+        bars(here, "time", ax).legend(frameon=False, fontsize=8)
+        ours = max(row["time"] for row in here if row["library"] == "here")
+        others = [row["time"] for row in here if row["library"] != "here"]
+        rest = f", others {min(others):.2g} to {max(others):.2g}" if others else ""
+        ax.set_title(f"{quantity}: here at most {ours:.2g}{rest}", fontsize=9)
+    return figure
+
+
+def bars(rows: list[dict], what: str, ax):
+    """A bar for each library beside the model's name; quartiles of the times as a line."""
+    models = list(dict.fromkeys((row["model"], row["batch"]) for row in rows))
+    libraries = [name for name in COLOURS if any(row["library"] == name for row in rows)]
+    for i, library in enumerate(libraries):
+        mine = [row for row in rows if row["library"] == library]
+        height = 0.8 / len(libraries)
+        at = [models.index((row["model"], row["batch"])) - 0.4 + height * (i + 0.5) for row in mine]
+        ax.barh(at, [row[what] for row in mine], height, label=library, color=COLOURS[library])
+        if what == "time":
+            lows, highs = ([row[end] for row in mine] for end in ("low", "high"))
+            ax.hlines(at, lows, highs, color="black", lw=1)
+    ax.set(xscale="log", xlabel=f"{what} / plain gradient")
+    labels = [f"{name}, batch {batch}".replace(" (", "\n(") for name, batch in models]
+    ax.set_yticks(range(len(models)), labels, fontsize=8)
+    if not ax.yaxis_inverted():
+        ax.invert_yaxis()
+    ax.axvline(1, color=style.GREY, ls="--", lw=1)
+    return style.bare(ax)

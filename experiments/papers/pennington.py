@@ -1,0 +1,91 @@
+"""Pennington et al. 2017: singular values of the Jacobian, Gaussian against orthogonal weights.
+
+Square layers, depth much smaller than the width, as the theory of wide layers supposes.
+"""
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+
+import jaxmlp
+from experiments.papers.claims import Claim, Reproduced, mean_and_error
+from experiments.papers.options import Config
+from jaxmlp import Layer, meanfield
+from jaxmlp.plotting.style import BLUE, VERMILION, bare
+
+PAPER = "Pennington et al. 2017"
+DEPTH = 4
+KINDS = {  # name: activation, sigma_w2
+    "linear": ("linear", 1.0),
+    "ReLU": ("relu", 2.0),
+    "tanh": ("tanh", 1.05),
+}
+WEIGHTS = ("gaussian", "orthogonal")
+FORMULA = "formula of the paper, its number not read"
+
+
+def reproduce(config: Config) -> Reproduced:
+    width, num_nets = (24, 2) if config.smoke else (300, 8)
+    claims, seen = [], {}
+    for kind, (activation, sigma_w2) in KINDS.items():
+        for weights in WEIGHTS:
+            rng = np.random.default_rng(config.seed)
+            squares = np.array([
+                squared_singular_values(activation, sigma_w2, weights, width, rng)
+                for _ in range(num_nets)
+            ])  # fmt: skip
+            seen[kind, weights] = squares
+            spread, error = mean_and_error(squares.var(1) / squares.mean(1) ** 2)
+            theory = meanfield.jacobian(activation, sigma_w2, 0.0, DEPTH, weights)
+            derived = theory.relative_variance
+            claims.append(Claim(
+                f"variance / mean^2 of s^2, {kind}, {weights}", spread,
+                4 * error + 0.02 * derived + 1e-6, error, derived, where=FORMULA,
+            ))  # fmt: skip
+    largest, error = mean_and_error(seen["linear", "gaussian"].max(1))
+    edge = 10 ** float(meanfield.jacobian("linear", 1.0, 0.0, DEPTH).log10_largest or 0)
+    claims.append(Claim("largest s^2, linear, gaussian", largest, 0.05 * edge, error, edge,
+                        where=FORMULA))  # fmt: skip
+    return Reproduced(claims, figure(seen, claims, width))
+
+
+def squared_singular_values(activation, sigma_w2, weights, width, rng) -> np.ndarray:
+    """Of `D[L] W[L] ... D[1] W[1]`, at one input of the length that the layers keep."""
+    layers = []
+    for _ in range(DEPTH):
+        W = rng.normal(size=(width, width)) / width**0.5
+        if weights == "orthogonal":
+            W = np.linalg.qr(W)[0]
+        layers.append(Layer(np.asarray(sigma_w2**0.5 * W, np.float32)))
+    x = np.sqrt(settled(activation, sigma_w2) / sigma_w2) * np.sign(rng.normal(size=(1, width)))
+    mlp = jaxmlp.MLP((width,) * (DEPTH + 1), hidden=activation, output="linear", use_bias=False)
+    J = jaxmlp.Objective(mlp, "half_squared_error")
+    read = jaxmlp.trace(J)(tuple(layers), x.astype(np.float32), np.zeros((1, width), np.float32))
+    slope = jax.vmap(jax.grad(jaxmlp.activations.get(activation).fn))
+    product = np.eye(width)
+    for layer, found in zip(layers, read, strict=True):
+        product = product @ np.asarray(layer.W, np.float64) * np.asarray(slope(found.Z[0]))
+    return np.linalg.svd(product, compute_uv=False) ** 2
+
+
+def settled(activation: str, sigma_w2: float) -> float:
+    """The length at which the layers stand: of tanh that of the fixed point."""
+    q = meanfield.fixed_point(activation, sigma_w2, 0.0).q
+    return 1.0 if activation != "tanh" else q
+
+
+def figure(seen, claims, width):
+    fig, axes = plt.subplots(1, 3, figsize=(9.6, 2.9), layout="constrained")
+    for ax, kind in zip(axes, KINDS, strict=True):
+        for weights, colour in zip(WEIGHTS, (VERMILION, BLUE), strict=True):
+            s = np.sqrt(np.maximum(seen[kind, weights], 1e-12)).ravel()
+            ax.hist(s, 60, range=(0, 4), density=True, histtype="step", color=colour,
+                    label=weights)  # fmt: skip
+        spreads = [claim.ours for claim in claims if f", {kind}," in claim.what]
+        ax.set_title(f"{kind}: spread of s^2 {spreads[0]:.2g} with\nGaussian, {spreads[1]:.2g} "
+                     "with orthogonal weights", fontsize=10)  # fmt: skip
+        ax.set(xlabel="singular value", yscale="log")
+        bare(ax)
+    axes[0].set_ylabel(f"density ({DEPTH} layers, width {width})")
+    axes[0].legend(frameon=False, fontsize=8)
+    return fig

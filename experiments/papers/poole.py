@@ -1,0 +1,89 @@
+"""Poole et al. 2016: the length map, the correlation map, and chaos, in tanh networks.
+
+The paper: 1,000 units. Here: 400. sigma_b is 0.3, sigma_w 1.3, 2.5 and 4.
+"""
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+
+import jaxmlp
+from experiments.papers.claims import Claim, Reproduced, draw, mean_and_error
+from experiments.papers.options import Config
+from jaxmlp import meanfield
+from jaxmlp.initializers import gaussian
+from jaxmlp.plotting.style import COLOURS, bare
+
+PAPER = "Poole et al. 2016, fig. 1-2"
+SIGMA_WS, SIGMA_B2, DEPTH = (1.3, 2.5, 4.0), 0.09, 16
+STARTS = (0.0, 0.5, 0.9, 0.999)  # correlations of the inputs
+
+
+def reproduce(config: Config) -> Reproduced:
+    width, num_nets = (32, 2) if config.smoke else (400, 12)
+    X = inputs(width)
+    mlp = jaxmlp.MLP((width, *[width] * DEPTH), hidden="tanh", output="linear")
+    J = jaxmlp.Objective(mlp, "half_squared_error")
+    Y = np.zeros((len(X), width), np.float32)
+    read = jax.jit(jax.vmap(lambda p: [t.Z for t in jaxmlp.trace(J)(p, X, Y)]))
+    claims, seen = [], {}
+    for sigma_w in SIGMA_WS:
+        params = draw(mlp, gaussian(sigma_w**2, SIGMA_B2), num_nets, config.seed)
+        Z = np.stack([np.asarray(z) for z in read(params)])  # (L, nets, samples, units)
+        lengths = np.mean(Z**2, axis=-1)
+        products = np.mean(Z[:, :, :1] * Z, axis=-1)
+        cosines = products / np.sqrt(lengths[:, :, :1] * lengths)
+        seen[sigma_w] = lengths, cosines
+        point = meanfield.fixed_point("tanh", sigma_w**2, SIGMA_B2)
+        ours, error = mean_and_error(lengths[-5:].mean((0, 2)))
+        claims.append(Claim(f"length q*, sigma_w {sigma_w:g}", ours,
+                            4 * error + 0.01 * point.q, error, point.q))  # fmt: skip
+        ours, error = mean_and_error(cosines[-5:, :, 1:].mean((0, 2)))
+        claims.append(Claim(f"correlation c*, sigma_w {sigma_w:g}", ours, 4 * error + 0.01, error,
+                            float(point.c or 0)))  # fmt: skip
+    return Reproduced(claims, figure(seen, width))
+
+
+def inputs(width: int) -> np.ndarray:
+    """A sample of length 1, and others of given correlations with it."""
+    U = np.linalg.qr(np.random.default_rng(0).normal(size=(width, 2)))[0].T * width**0.5
+    c = np.array((1.0, *STARTS))[:, None]
+    return (c * U[0] + np.sqrt(1 - c**2) * U[1]).astype(np.float32)
+
+
+def theory(sigma_w: float) -> tuple[list[float], list[list[float]]]:
+    """The lengths and the correlations of the layers, from the maps."""
+    q = [sigma_w**2 + SIGMA_B2]
+    c = [[(sigma_w**2 * start + SIGMA_B2) / q[0]] for start in STARTS]
+    for _ in range(DEPTH - 1):
+        for each in c:
+            each.append(meanfield.correlation_map("tanh", sigma_w**2, SIGMA_B2, q[-1], each[-1]))
+        q.append(float(meanfield.length_map("tanh", sigma_w**2, SIGMA_B2, q[-1])))
+    return q, c
+
+
+def figure(seen, width):
+    fig, axes = plt.subplots(1, 4, figsize=(10.5, 2.9), layout="constrained")
+    layers = np.arange(1, DEPTH + 1)
+    for (sigma_w, (lengths, cosines)), colour, ax in zip(
+        seen.items(), COLOURS, axes[1:], strict=False
+    ):
+        q, c = theory(sigma_w)
+        axes[0].plot(layers, lengths.mean((1, 2)), ".", color=colour, label=f"sigma_w {sigma_w:g}")
+        axes[0].plot(layers, q, color=colour, lw=1)
+        for k, curve in enumerate(c):
+            ax.plot(layers, cosines[:, :, k + 1].mean(1), ".", color=COLOURS[k])
+            ax.plot(layers, curve, color=COLOURS[k], lw=1)
+        point = meanfield.fixed_point("tanh", sigma_w**2, SIGMA_B2)
+        kind = "order" if point.chi_1 < 1 else "chaos"
+        ax.set_title(f"sigma_w {sigma_w:g}, {kind}:\ncorrelations meet at {point.c:.2f}",
+                     fontsize=10)  # fmt: skip
+        ax.set(xlabel="layer", ylim=(-0.05, 1.05))
+        bare(ax)
+    axes[0].set_title(f"Lengths settle in a few layers\n(width {width}, lines: theory)",
+                      fontsize=10)  # fmt: skip
+    axes[0].set(xlabel="layer", ylabel="length q")
+    axes[0].legend(frameon=False, fontsize=8)
+    axes[1].set_ylabel("correlation of two inputs")
+    bare(axes[0])
+    return fig

@@ -1,0 +1,157 @@
+"""What a gradient flow says: its numbers, why a zero is zero, and in one sentence what is wrong."""
+
+import enum
+import textwrap
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float, Int8
+
+from jaxmlp import checks
+
+
+class FlowStatus(enum.IntEnum):
+    """Say whether a layer's numbers are magnitudes, or why they are not."""
+
+    OK = 0
+    GATES_CLOSED = 1
+    """act' is 0 for every unit and sample of this layer or one above: dZ is exactly zero; or of the
+    layer below, whose output is: dW is"""
+    LOSS_GRADIENT_ZERO = 2
+    """the loss's own derivative is exactly zero for every sample"""
+    FORWARD_BELOW_RANGE = 3
+    """the layer's input A[l-1], or its own output, is zero throughout in this precision"""
+    NOT_FINITE = 4
+    """NaN or infinity on the way forward or back"""
+    FORWARD_ABOVE_RANGE = 5
+    """a layer's samples do not fit one exponent: every layer says so, and all magnitudes are NaN"""
+    RESIDUAL_GATE_ZERO = 6
+    """alpha is 0: dZ is exactly zero, and the stream's derivative dS is not"""
+    WEIGHTS_ZERO = 7
+    """the weights of a layer above are all 0: dZ is exactly zero"""
+
+
+class GradientFlow(NamedTuple):
+    """Report magnitudes as log10, arrays of length L, layer 1 first; -inf for an exact zero.
+
+    log10_delta: rms over the samples of the norm of each sample's own `dZ[l]`.
+    log10_grad_W, log10_grad_b: Frobenius norm of the gradient of the mean loss; NaN without bias.
+    log10_activation: rms over the samples of the norm of `A[l]`.
+    correlation: mean cosine between `S[l]` (Z[l] in a plain network) of the pairs of samples; NaN
+    for fewer than two samples that are not zero. These three are NaN without statistics.
+    saturated: share of (sample, unit) with |act'| at most 1% of its largest; NaN for softmax.
+    dead: share of units with act' = 0 on all samples; NaN for softmax.
+    status: a `FlowStatus` for each layer.
+    log10_stream: as log10_delta, of `dS[l]`; the same where the layer has no residual.
+    """
+
+    log10_delta: Float[Array, " L"]
+    log10_grad_W: Float[Array, " L"]
+    log10_grad_b: Float[Array, " L"]
+    log10_activation: Float[Array, " L"]
+    correlation: Float[Array, " L"]
+    saturated: Float[Array, " L"]
+    dead: Float[Array, " L"]
+    status: Int8[Array, " L"]
+    log10_stream: Float[Array, " L"]
+
+    def __str__(self):
+        if not checks.is_concrete(tuple(self)) or np.ndim(self.status) != 1:
+            return repr(self)  # under a trace, or of several networks
+        return text(self)
+
+
+# --- in words -------------------------------------------------------------------------------------
+
+SHOWN = 12  # layers of a table; of more, so many at equal distances
+ROOM = 2.0  # decades between the first and the last layer that one learning rate bridges
+STUCK = {
+    FlowStatus.NOT_FINITE: "numbers are not finite there: make the weights, or X, smaller",
+    FlowStatus.FORWARD_ABOVE_RANGE: "the activations leave every range: make the weights smaller",
+    FlowStatus.FORWARD_BELOW_RANGE: (
+        "the activations are zero in this precision: make the weights larger, or add biases"
+    ),
+    FlowStatus.LOSS_GRADIENT_ZERO: (
+        "the loss's own derivative is exactly zero for every sample, so nothing has to be learned"
+    ),
+    FlowStatus.GATES_CLOSED: (
+        "the derivative of the activation is zero for every unit and sample there, so that nothing "
+        "below learns: take smaller weights if they are saturated, other biases if they are dead"
+    ),
+    FlowStatus.WEIGHTS_ZERO: (
+        "the weights above are all zero: draw them, as with he, glorot or orthogonal"
+    ),
+    FlowStatus.RESIDUAL_GATE_ZERO: (
+        "the gates alpha are zero, as ReZero's are at its start: the stream flows, and they open"
+    ),
+}
+
+
+def text(flow: GradientFlow) -> str:
+    """Return a table of the flow, layer 1 first, and the sentence of `cause`."""
+    L = len(np.asarray(flow.status))
+    picked = np.unique(np.linspace(0, L - 1, min(L, SHOWN)).round().astype(int))
+    header = ("layer", "log10 dZ", "log10 dW", "saturated", "dead", "status")
+    rows: list[tuple[str, ...]] = [header]
+    for i in picked:
+        shares = (f"{100 * float(x[i]):.0f}%" if x[i] == x[i] else "" for x in flow[5:7])
+        numbers = (f"{float(x[i]):.2f}" for x in (flow.log10_stream, flow.log10_grad_W))
+        status = FlowStatus(int(flow.status[i])).name.lower().replace("_", " ")
+        rows.append((str(i + 1), *numbers, *shares, "" if status == "ok" else status))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.rjust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, "", *textwrap.wrap(cause(flow), 80)])
+
+
+def cause(flow: GradientFlow) -> str:
+    """Return what keeps the network from learning, or that nothing does, in one sentence.
+
+    Example:
+      >>> import jax, jaxmlp
+      >>> mlp = jaxmlp.MLP((2, *[16] * 50, 3), hidden="sigmoid")
+      >>> J = jaxmlp.Objective(mlp, "cross_entropy")
+      >>> X, Y = jax.random.normal(jax.random.key(0), (9, 2)), np.arange(9) % 3
+      >>> flow = jaxmlp.gradient_flow(J)(mlp.init(jax.random.key(1), "lecun"), X, Y)
+      >>> print(cause(flow)[:50])
+      The gradient vanishes: from layer 51 down to 1 dZ
+    """
+    stream, status = (np.asarray(x, float) for x in (flow.log10_stream, flow.status))
+    L = len(stream)
+    # A zero, or no number, says itself why; that nearest the output comes first
+    for i in reversed(range(L)):
+        if status[i] in STUCK and not np.isfinite(stream[i] + np.asarray(flow.log10_delta)[i]):
+            return f"Layer {i + 1} does not learn: {STUCK[FlowStatus(int(status[i]))]}."
+    decades = float(stream[-1] - stream[0])
+    if abs(decades) <= ROOM or L < 2:
+        return _flat(flow, decades)
+    verb = "vanishes" if decades > 0 else "explodes"
+    way = "falls" if decades > 0 else "grows"
+    told = (
+        f"The gradient {verb}: from layer {L} down to 1 dZ {way} by {abs(decades):.1f} decades, "
+        f"a factor {10 ** (-decades / (L - 1)):.3g} a layer"
+    )
+    return f"{told}; {_reason(flow, decades > 0)}."
+
+
+def _reason(flow: GradientFlow, vanishes: bool) -> str:
+    """What most of the factor comes from, as far as the flow tells."""
+    saturated, dead = (float(np.nanmean(np.append(np.asarray(x), 0))) for x in flow[5:7])
+    if vanishes and dead > 0.5:
+        return f"{100 * dead:.0f}% of the units are dead: act' is 0 for them on every sample"
+    if vanishes and saturated > 0.75:  # half of a healthy ReLU's gates are closed
+        return (
+            f"{100 * saturated:.0f}% of act' is below a hundredth of its largest: the units are "
+            "saturated, so make the weights or X smaller"
+        )
+    if vanishes:
+        return "act' times the weights is less than 1: draw larger weights, or take another act"
+    return "act' times the weights is more than 1: draw smaller weights"
+
+
+def _flat(flow: GradientFlow, decades: float) -> str:
+    correlation = np.asarray(flow.correlation, float)
+    alike = np.flatnonzero(correlation > 0.999)  # a thousandth of their length tells them apart
+    told = f"The gradient reaches layer 1: dZ changes by {-decades:+.1f} decades on its way down"
+    if len(alike) and alike[0] < len(correlation) - 1:
+        return f"{told}, but from layer {alike[0] + 1} on all samples look alike."
+    return f"{told}."

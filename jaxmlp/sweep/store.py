@@ -1,0 +1,188 @@
+"""A sweep on disk: one SQLite file, one transaction for each finished job, nothing is lost.
+
+A result is known by its key, the network and what else decides its numbers (data, dtype, the
+engine's version), as JSON; its rows are the bytes of a `.npy`. NaN and infinity are those of the
+array. Two processes may write to one file.
+"""
+
+import contextlib
+import datetime
+import io
+import json
+import platform
+import sqlite3
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+APPLICATION = 0x6A6D6C70  # "jmlp"
+SCHEMA = 1
+_TABLES = """
+CREATE TABLE run (
+    id INTEGER PRIMARY KEY, started TEXT NOT NULL, about TEXT NOT NULL
+) STRICT;
+CREATE TABLE result (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, run INTEGER NOT NULL REFERENCES run(id),
+    rows BLOB NOT NULL
+) STRICT;
+"""
+_WAIT = 60.0  # seconds for another process's transaction; each takes milliseconds
+
+Rows = Mapping[str, np.ndarray]
+
+
+class Store:
+    """Hold results by key in a file; a context manager, for one thread.
+
+    Raises:
+      ValueError: for a file that is no store, is damaged, is of a newer jaxmlp, or that cannot be
+        read or written; the file is left as it is.
+    """
+
+    def __init__(self, path: str | Path, about: Mapping[str, Any] | None = None):
+        self.path, self.about, self.run = Path(path), dict(about or {}), None
+
+    def __enter__(self) -> "Store":
+        with self._sentence():
+            if not self.path.parent.is_dir():
+                raise ValueError(f"there is no folder {self.path.parent} for store {self.path}")
+            self._connection = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
+            try:
+                self._open()
+            except BaseException:
+                self._connection.close()
+                raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._connection.close()
+
+    def held(self, keys: Iterable[str]) -> set[str]:
+        """Return which of the keys are there."""
+        with self._sentence():
+            found = (self._one("SELECT key FROM result WHERE key = ?", key) for key in keys)
+            return {row[0] for row in found if row}
+
+    def put(self, results: Mapping[str, Rows]) -> None:
+        """Keep results, in one transaction; what is there already stays."""
+        rows = [(key, _bytes(rows)) for key, rows in results.items()]
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        with self._sentence(), self._transaction():
+            if self.run is None:
+                self.run = self._connection.execute(
+                    "INSERT INTO run (started, about) VALUES (?, ?)",
+                    (now, json.dumps(_provenance() | self.about)),
+                ).lastrowid
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO result (key, run, rows) VALUES (?, ?, ?)",
+                [(key, self.run, data) for key, data in rows],
+            )
+
+    def get(self, keys: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the rows of these keys, in their order."""
+        for key in keys:
+            with self._sentence():
+                row = self._one("SELECT rows FROM result WHERE key = ?", key)
+            yield _rows(row[0])
+
+    def all_keys(self) -> list[str]:
+        """Return all keys, in the order in which they came."""
+        with self._sentence():
+            return [
+                key for (key,) in self._connection.execute("SELECT key FROM result ORDER BY id")
+            ]
+
+    # --- the file ---------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """Refuse what is no store of ours, before anything is written."""
+        tables = self._one("SELECT count(*) FROM sqlite_master")[0]
+        ours = self._one("PRAGMA application_id")[0] == APPLICATION
+        if tables and not ours:
+            raise ValueError(f"{self.path} is a database of something else than a sweep")
+        version = self._one("PRAGMA user_version")[0]
+        if version > SCHEMA:
+            raise ValueError(
+                f"store {self.path} was written by a newer jaxmlp (schema {version}, this one "
+                f"knows {SCHEMA})"
+            )
+        (problem,) = self._one("PRAGMA quick_check(1)")
+        if problem != "ok":
+            raise sqlite3.DatabaseError(problem)
+        # Ours: another process may be doing the same
+        for _ in range(100):
+            try:
+                if self._one("PRAGMA journal_mode")[0] != "wal":
+                    self._one("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as error:  # not covered by the timeout
+                if "locked" not in str(error):
+                    raise
+                time.sleep(0.05)
+        self._one("PRAGMA synchronous = NORMAL")
+        if not version:
+            with self._transaction():
+                if not self._one("PRAGMA user_version")[0]:
+                    for statement in _TABLES.split(";")[:-1]:
+                        self._connection.execute(statement)
+                    self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
+                    self._connection.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    def _one(self, statement: str, *values: Any) -> Any:
+        return self._connection.execute(statement, values).fetchone()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _sentence(self) -> Iterator[None]:
+        """What SQLite says, as one sentence."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise ValueError(
+                f"store {self.path}: {error}; what it holds is kept, and the same sweep goes on "
+                "from there"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise ValueError(
+                f"store {self.path} is damaged or no store ({error}); it is left as it is"
+            ) from error
+
+
+def _provenance() -> dict[str, Any]:
+    """What makes the results of a run: the command, the versions, the device."""
+    device = jax.devices()[0]
+    return {
+        "command": sys.argv, "jaxmlp": sys.modules["jaxmlp"].__version__, "jax": jax.__version__,
+        "python": platform.python_version(), "device": f"{device.platform} ({device.device_kind})",
+    }  # fmt: skip
+
+
+def _bytes(rows: Rows) -> bytes:
+    """Return columns of equal length as the bytes of a `.npy`, one record a row."""
+    kinds = [(name, column.dtype) for name, column in rows.items()]
+    records = np.empty(len(next(iter(rows.values()))), kinds)
+    for name, column in rows.items():
+        records[name] = column
+    file = io.BytesIO()
+    np.save(file, records, allow_pickle=False)
+    return file.getvalue()
+
+
+def _rows(data: bytes) -> dict[str, np.ndarray]:
+    records = np.load(io.BytesIO(data), allow_pickle=False)
+    return {name: np.ascontiguousarray(records[name]) for name in records.dtype.names}

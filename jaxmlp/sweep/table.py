@@ -1,0 +1,293 @@
+"""The table of a sweep: one row for each network and layer, as columns."""
+
+import contextlib
+import csv
+import dataclasses
+import functools
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmlp import checks, report
+from jaxmlp.sweep import pages
+from jaxmlp.sweep.grid import Network, several
+from jaxmlp.sweep.store import Rows, Store
+
+Columns = dict[str, np.ndarray]
+
+NETWORK = ("activation", "init", "depth", "width", "seed")
+REMEDIES = ("residual", "norm")
+_SWEEP = ("loss", "dtype", "data", "engine")
+_TRAINING = ("objective", "optimizer", "dtype", "data", "engine", "learning_rate", "step")
+_SCORES = ("loss", "accuracy", "validation_loss", "validation_accuracy", "diverged")
+VERDICTS = ("vanishing", "healthy", "exploding", "not finite", "incomplete")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class SweepTable:
+    """Hold a sweep, one row for each network and layer, as named columns of equal length.
+
+    Columns: activation, init, depth, width, seed; layer (1..L), distance = L - layer; every field
+    of `GradientFlow`; residual, norm (None for none); loss; and what a store tells apart: dtype,
+    data (of X and Y, the first digits of their SHA-256), engine (its version). That of a
+    `training_sweep` has a step, learning_rate and optimizer too; there `loss` is a number and
+    `objective` its name.
+    """
+
+    _source: Columns | Callable[[], Columns]
+
+    @functools.cached_property
+    def _columns(self) -> Columns:
+        """Read when they are asked for: a sweep into a store need not fit into memory."""
+        return self._source() if callable(self._source) else self._source
+
+    @staticmethod
+    def from_store(path: str | Path, **where: Any) -> "SweepTable":
+        """Return what a store holds, or the networks of it that have these values, as `select`.
+
+        Networks are sorted by their names. A store may hold several losses, data sets, dtypes and
+        versions of the engine: the columns `loss`, `data`, `dtype` and `engine` tell them apart.
+
+        Raises:
+          ValueError: as `select`; for a file that is no store, or holds nothing yet.
+
+        Example:
+          >>> table = SweepTable.from_store("sweep.db", activation="relu", depth=(5, 10))
+          ... # doctest: +SKIP
+        """
+        if not Path(path).is_file():
+            raise ValueError(f"there is no store {path}")
+        with Store(path) as store:
+            keys = {key: json.loads(key) for key in store.all_keys()}
+            keys = {key: names for key, names in keys.items() if names.pop("sweep") == "depth"}
+            for name, wanted in where.items():
+                _refuse_unknown(name, wanted, list(keys.values()), path)
+                keys = {k: names for k, names in keys.items() if names[name] in several(wanted)}
+            if not keys:
+                raise ValueError(f"store {path} holds no such network")
+            chosen = sorted(keys, key=lambda key: [(str(type(v)), v) for v in keys[key].values()])
+            rows = list(store.get(chosen))
+        return SweepTable(joined([keys[key] for key in chosen], rows))
+
+    def __reduce__(self):
+        return SweepTable, (self._columns,)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the columns, ready for a data frame."""
+        return dict(self._columns)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one dict for each network and layer."""
+        rows = zip(*(column.tolist() for column in self._columns.values()), strict=True)
+        return [dict(zip(self._columns, row, strict=True)) for row in rows]
+
+    def select(self, **values: Any) -> "SweepTable":
+        """Return the rows whose columns have these values: `select(depth=(5, 10), init="he")`.
+
+        Raises:
+          ValueError: for an unknown column, and for a value that its column does not hold.
+        """
+        chosen = np.ones(len(self._columns["layer"]), bool)
+        for name, wanted in values.items():
+            if name not in self._columns:
+                raise checks.unknown_name("column", name, self._columns)
+            column, found = self._columns[name], np.zeros(len(chosen), bool)
+            for value in several(wanted):
+                equal = np.asarray(column == value)
+                if not equal.any():
+                    raise ValueError(f"no row has {name} = {value!r}; {_held(column)}")
+                found |= equal
+            chosen &= found
+        return SweepTable({name: column[chosen] for name, column in self._columns.items()})
+
+    def summary(
+        self, vanishing: float = 1e-3, exploding: float = 1e3, *, over_seeds: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return one dict for each network: how the norm of each sample's dS changes, a verdict.
+
+        dS, the stream's derivative, is dZ in networks without a residual.
+
+        With `over_seeds` one dict for each cell, the median over its seeds.
+
+        `log10_change` = log10 of the norm at the first hidden layer over that at the last one;
+        `factor_per_layer` = the geometric mean of the steps between them (NaN for one hidden
+        layer); `verdict`: "vanishing" below, "exploding" above the thresholds, else "healthy";
+        "not finite" where a number left the range, "incomplete" (with NaN) for a network of which
+        the table lacks layers.
+        """
+        if not 0 < vanishing < exploding:
+            raise ValueError(f"expected 0 < vanishing < exploding, got {vanishing} and {exploding}")
+        shown = [*NETWORK, *REMEDIES, *(name for name in self._told if self._differ(name))]
+        shown = [name for name in shown if not (over_seeds and name == "seed")]
+        scores = [name for name in _SCORES if self._trained and name in self._columns]
+        networks: dict[tuple, list] = {}
+        reached: dict[tuple, list] = {}
+        for rows in self._networks():
+            network = {name: self._columns[name][rows][0] for name in shown}
+            whole = rows.stop - rows.start == network["depth"] + 1
+            ends = self._columns["log10_stream"][rows][[0, -2]].tolist() if whole else None
+            networks.setdefault(tuple(network.values()), []).append(ends)
+            own = [float(self._columns[name][rows][0]) for name in scores]
+            reached.setdefault(tuple(network.values()), []).append(own)
+        found = []
+        for network, ends in networks.items():
+            row, nan = dict(zip(shown, map(_plain, network), strict=True)), (np.nan, np.nan)
+            row |= dict(zip(scores, np.median(reached[network], axis=0).tolist(), strict=True))
+            row |= _change(np.median([e or nan for e in ends], axis=0), row["depth"])
+            row["verdict"] = verdict(row["log10_change"], vanishing, exploding)
+            found.append(row | ({"verdict": "incomplete"} if None in ends else {}))
+        return found
+
+    def _networks(self) -> list[slice]:
+        """The rows of each network: they stand together, in the order of its layers."""
+        named = (*NETWORK, *REMEDIES, *self._told)
+        columns = (self._columns[name].tolist() for name in named)
+        keys = list(zip(*([None if v != v else v for v in c] for c in columns), strict=True))  # NaN
+        starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
+        return [slice(a, b) for a, b in itertools.pairwise([*starts, len(keys)])]
+
+    @property
+    def _trained(self) -> bool:
+        return "step" in self._columns
+
+    @property
+    def _told(self) -> tuple[str, ...]:
+        """What tells networks apart beside their names."""
+        return _TRAINING if self._trained else _SWEEP
+
+    def _differ(self, name: str) -> bool:
+        """Whether a column holds more than one value."""
+        column = self._columns[name]
+        return len({None if value != value else value for value in column.tolist()}) > 1  # NaN
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write all rows with a header line; return the path."""
+        with Path(path).open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            for row in self.records():
+                writer.writerow({name: checks.csv_cell(value) for name, value in row.items()})
+        return Path(path)
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write all rows as Parquet, by polars or pyarrow; residual and norm as text."""
+        as_text = (*REMEDIES, *(set(self._told) - {"learning_rate", "step"}))
+        plain = {
+            name: [None if v is None else str(v) for v in column] if name in as_text else column
+            for name, column in self._columns.items()
+        }
+        with contextlib.suppress(ModuleNotFoundError):
+            import polars  # pyright: ignore[reportMissingImports]
+
+            polars.DataFrame(plain).write_parquet(path)
+            return Path(path)
+        try:
+            import pyarrow.parquet  # pyright: ignore[reportMissingImports]
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError("to_parquet needs polars or pyarrow: install one") from None
+        pyarrow.parquet.write_table(pyarrow.table(plain), path)
+        return Path(path)
+
+    def to_html(
+        self,
+        path: str | Path,
+        *,
+        title: str = "A sweep of networks",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write the explorer, a page to choose networks on and look at; return the path.
+
+        It opens by double click and asks no network for anything.
+
+        Args:
+          title: its heading. provenance: what made the sweep, by name, for its foot.
+
+        Raises:
+          ModuleNotFoundError: without the extra `html`.
+        """
+        networks = [{"remedy": pages.remedy(row), **row} for row in self.summary()]
+        flows = [self._columns["log10_stream"][rows] for rows in self._networks()]
+        bands = list(pages.predictions(networks))
+        text = report.explorer(networks, flows, bands=bands, title=title, provenance=provenance)
+        Path(path).write_text(text, encoding="utf-8")
+        return Path(path)
+
+    def __repr__(self):
+        return f"SweepTable: {len(self._networks())} networks, {len(self._columns['layer'])} rows"
+
+    def _repr_html_(self):
+        return report.as_html(self.summary(), repr(self))
+
+
+def _refuse_unknown(name: str, wanted: Any, networks: list[dict], path: Any) -> None:
+    """Refuse a name that no network has, and values that none has of it."""
+    if networks and name not in networks[0]:
+        raise checks.unknown_name("column", name, networks[0])
+    values = [network[name] for network in networks]
+    for value in several(wanted):
+        if value not in values:
+            raise ValueError(f"no network of store {path} has {name} = {value!r}")
+
+
+def _held(column: np.ndarray) -> str:
+    """What a column holds, in words."""
+    values = list(dict.fromkeys(column.tolist()))
+    values = values if column.dtype == object else sorted(values)
+    shown = ", ".join(map(repr, values[:12]))
+    return f"it holds {shown}" + (f" and {len(values) - 12} more" if len(values) > 12 else "")
+
+
+def _change(ends: np.ndarray, depth: int) -> dict[str, float]:
+    """From the norms at the first and the last hidden layer; -inf minus -inf is no change."""
+    first, last = ends.tolist()
+    change = first - last if not (first == last == -np.inf) else -np.inf
+    factor = 10.0 ** (change / (depth - 1)) if depth > 1 else np.nan
+    return {
+        "log10_first": first,
+        "log10_last": last,
+        "log10_change": change,
+        "factor_per_layer": factor,
+    }
+
+
+def verdict(log10_change: float, vanishing: float = 1e-3, exploding: float = 1e3) -> str:
+    """Return "vanishing", "healthy", "exploding", or "not finite" for NaN and inf.
+
+    A norm of exactly zero, -inf, is vanishing.
+    """
+    if np.isnan(log10_change) or log10_change == np.inf:
+        return VERDICTS[3]
+    if log10_change < np.log10(vanishing):
+        return VERDICTS[0]
+    return VERDICTS[1] if log10_change <= np.log10(exploding) else VERDICTS[2]
+
+
+def table_columns(results: Mapping[Network, Rows], **sweep: Any) -> Columns:
+    """Return the columns of what was measured, in the order given; `sweep` is true of every row."""
+    named = [
+        {name: getattr(value, "name", value) for name, value in network._asdict().items()} | sweep
+        for network in results
+    ]
+    return joined(named, list(results.values()))
+
+
+def joined(networks: Sequence[Mapping[str, Any]], rows: Sequence[Rows]) -> Columns:
+    """Return one table of the rows of networks, each known by its names."""
+    lengths = [len(own["layer"]) for own in rows]
+
+    def repeated(names: Sequence[str], kind: Any = None) -> Columns:
+        values = {name: np.array([network[name] for network in networks], kind) for name in names}
+        return {name: np.repeat(column, lengths) for name, column in values.items()}
+
+    measured = {name: np.concatenate([own[name] for own in rows]) for name in rows[0]}
+    told = [name for name in (*_SWEEP, *_TRAINING) if name in networks[0] and name not in measured]
+    return repeated(NETWORK) | measured | repeated((*REMEDIES, *told), object)
+
+
+def _plain(value: Any) -> Any:
+    """A Python number or string."""
+    return value.item() if isinstance(value, np.generic) else value
