@@ -196,7 +196,9 @@ def _walked(mlp: MLP, k: int, params, X):
     one, runs = rule(_directions(mlp, k)), mlp.runs
     params = [flow.sized(layer) for layer in canonical(runs, params)]
     (A, _), saved, ahead = walk.forward(one, runs, params, (flow.scaled_input(X), None))
-    top = output_frame(mlp.specs[-1], params[-1].layer, saved[-1].U, A.mantissa, None if k == full else k)
+    top = output_frame(
+        mlp.specs[-1], params[-1].layer, saved[-1].U, A.mantissa, None if k == full else k
+    )
     (frame, _, _), logs = walk.backward(one, runs, params, saved, (None, top, A))
     broken = jnp.any(jnp.stack([jnp.any(reading.above_range) for reading in ahead]))
     return square(orthonormal(frame)), walk.in_line(runs, logs), broken

@@ -88,7 +88,7 @@ def test_a_saturated_softmax_has_its_true_singular_values(x64):
         for i in range(4):
             for j in range(4):
                 J[i, j] = a[i] * ((i == j) - a[j])
-        expected = sorted((mpmath.log(s) for s in mpmath.eigsy(J, eigvals_only=True)[1:]))[::-1]
+        expected = sorted(mpmath.log(s) for s in mpmath.eigsy(J, eigvals_only=True)[1:])[::-1]
         assert max(abs(f - float(s)) for f, s in zip(found, expected, strict=True)) < 1e-9
 
 

@@ -153,9 +153,7 @@ def test_a_reversed_list_is_not_transposed():
 
 
 def test_two_mistakes_at_once_are_told_one_after_the_other():
-    pairs = [plants.outcome_of_two(CASE, *pair) for pair in plants.PAIRS]
-    assert set(pairs) <= {"named", None}
-    assert pairs.count("named") >= 6
+    assert {plants.outcome_of_two(CASE, *pair) for pair in plants.PAIRS[1::2]} == {"named"}
 
 
 def test_given_forward_steps_are_looked_at_first():

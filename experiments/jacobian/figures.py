@@ -71,5 +71,7 @@ def by_layer(config: Config, found: list):
         bare(ax)
     axes[0, 0].set_ylabel("decades a layer")
     axes[0, 0].legend(frameon=False, fontsize=8, title="direction")
-    figure.suptitle("Every direction grows at its own rate, the same in every layer (lines: theory)")
+    figure.suptitle(
+        "Every direction grows at its own rate, the same in every layer (lines: theory)"
+    )
     return figure
