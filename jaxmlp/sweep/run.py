@@ -127,7 +127,7 @@ def collect(
 @contextlib.contextmanager
 def _pool(make: Any) -> Iterator[Executor]:
     """One's own pool is shut down, another's is left as it is."""
-    pool = make() if callable(make) else make
+    pool: Any = make() if callable(make) else make
     check_executor(pool)
     try:
         yield pool

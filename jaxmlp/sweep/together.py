@@ -99,8 +99,8 @@ def measure_together(
         found = {}
         for i, job in enumerate(batch.jobs):
             for network in job.networks:
-                own = jax.tree.map(lambda x: x[i], (ahead, back[network.depth]))  # noqa: B023
-                found[network] = engine.columns(*own, len(X), network.depth)
+                ahead_i, back_i = jax.tree.map(lambda x: x[i], (ahead, back[network.depth]))  # noqa: B023
+                found[network] = engine.rows_of(ahead_i, back_i, len(X), network.depth)
                 if np.any(found[network]["status"] == flow.UNDECIDED):
                     found |= engine.measure(job.only({network}), X, Y, outputs, functions)
         return found
