@@ -81,6 +81,7 @@ WRONG = [
     ("remedies", "--cures layer", "unknown cure 'layer'; did you mean 'layer norm'?"),
     ("remedies", "--width 2", "width must be at least 3, got 2"),
     ("jacobian", "--depths 1", "depths must be at least 2, got 1"),
+    ("jacobian", "--activations rleu", "unknown activation 'rleu'; did you mean 'relu'?"),
     ("phase_diagram", "--dots 0", "dots must be at least 1, got 0"),
     (
         "phase_diagram",

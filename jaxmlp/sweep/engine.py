@@ -117,24 +117,29 @@ def measure(
         ahead, back = jax.device_get((hidden.readings, back))
         found = {}
         for network, own in zip(job.networks, back, strict=True):
-            found[network] = columns(ahead, own, len(X), network.depth)
+            found[network] = rows_of(ahead, own, len(X), network.depth)
             if np.any(found[network]["status"] == flow.UNDECIDED):  # once more, with care
                 careful, depth = plan._replace(quick=False), network.depth
                 hidden = compiled(forward)(careful, drawn, numbers, X, depth)
                 out = compiled(draw_output)(draw, key, depth)
                 own = compiled(backward)(careful, drawn, out, numbers, hidden, Y, depth)
                 again, own = jax.device_get((hidden.readings, own))
-                found[network] = columns(again, own, len(X), depth)
+                found[network] = rows_of(again, own, len(X), depth)
         return found
 
 
-def columns(readings: tuple, back: Returned, m: int, depth: int) -> Rows:
-    """Return what the table holds of a network: its layers, and each field of its flow."""
+def rows_of(readings: tuple, back: Returned, m: int, depth: int) -> Rows:
+    """Return what the table holds of a network, from what left the device."""
     one, others = readings
     ahead = _in_line(one, others, back.ahead, depth)
     with np.errstate(divide="ignore", invalid="ignore"):  # an exact zero is -inf
         found = flow.flow_of(m, ahead, _in_line(back.first, back.stack, back.last, depth), np)
-    layer = np.arange(1, depth + 2, dtype=np.int32)
+    return columns(found)
+
+
+def columns(found: flow.GradientFlow) -> Rows:
+    """Return the layers of a network, and each field of its flow."""
+    layer = np.arange(1, len(found.status) + 1, dtype=np.int32)
     return {"layer": layer, "distance": layer[::-1] - 1, **found._asdict()}
 
 

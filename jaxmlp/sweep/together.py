@@ -100,7 +100,7 @@ def measure_together(
             for network in job.networks:
                 own = (ahead, back[network.depth])
                 ways, returned = jax.tree.map(lambda x: x[i], own)  # noqa: B023
-                found[network] = engine.columns(ways, returned, len(X), network.depth)
+                found[network] = engine.rows_of(ways, returned, len(X), network.depth)
                 if np.any(found[network]["status"] == flow.UNDECIDED):
                     found |= engine.measure(job.only({network}), X, Y, outputs, functions)
         return found

@@ -274,7 +274,7 @@ def _rows(network: Network, rate: float, step: int, seen: tuple) -> dict[str, np
         "validation_loss": np.float64(held_out[0]), "validation_accuracy": np.float64(held_out[1]),
         "learning_rate": np.float64(rate), "diverged": np.bool_(diverged),
     }  # fmt: skip
-    return engine.columns(flow, network.depth) | {k: np.full(n, v) for k, v in scores.items()}
+    return engine.columns(flow) | {k: np.full(n, v) for k, v in scores.items()}
 
 
 _LOCKS: dict[Any, threading.Lock] = {}
