@@ -62,8 +62,7 @@ def run(
     # What is missing now, and of it what no other process has kept in the meantime
     there = held(networks)
     finish(there)
-    jobs = [job.only(set(job.networks) - there) for job in jobs] if there else jobs
-    jobs = [job for job in jobs if job.networks]
+    jobs = list(_without(jobs, there))
     if jobs:
         prepare(jobs)
 
@@ -71,8 +70,7 @@ def run(
         for job in jobs:
             by_now = held(job.networks)
             finish(by_now)
-            if len(by_now) < len(job.networks):
-                yield job.only(set(job.networks) - by_now) if by_now else job
+            yield from _without([job], by_now)
 
     make: Any = executor
     if executor is None:
@@ -89,6 +87,14 @@ def run(
                 raise _given_up(losses, unfinished[: _size(pool)])
         warnings.warn("a worker process died; its pool is made anew", RuntimeWarning, stacklevel=3)
         todo = itertools.chain(unfinished, todo)
+
+
+def _without(jobs: Iterable[Any], there: set) -> Iterator[Any]:
+    """Yield the jobs without the networks that are there, if any are left."""
+    for job in jobs:
+        missing = set(job.networks) - there
+        if missing:
+            yield job if len(missing) == len(job.networks) else job.only(missing)
 
 
 def collect(
