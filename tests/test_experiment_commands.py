@@ -9,12 +9,14 @@ import math
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
 
 from experiments import common, equivalence
+from experiments.common import told
 from jaxmlp import checks
 
 ROOT = Path(__file__).parent.parent
@@ -428,3 +430,14 @@ def x64():
     import jax
 
     return jax.config.jax_enable_x64
+
+
+def test_progress_says_how_fast_it_goes_and_how_long_it_takes_still(monkeypatch, capsys):
+    times = iter([100.0, 110.0])
+    monkeypatch.setattr(told, "time", types.SimpleNamespace(monotonic=lambda: next(times)))
+    with common.progress("networks") as report:
+        report(100, 400)  # those that a store held
+        report(150, 400)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "networks: 100 of 400"
+    assert second == "networks: 150 of 400, 5 a second, 0:00:50 left"
