@@ -11,8 +11,10 @@ Every gradient is derived by hand, proven equal to `jax.grad`, and measurable at
     jaxmlp.fit_many(J, many, X, Y, optimizer=0.1, epochs=100)        networks stacked, each as alone
     jaxmlp.check_grads(candidate, J, params, X, Y)                   is my gradient right?
     jaxmlp.gradient_flow(J)(params, X, Y)                            log10 magnitudes at any depth
+    jaxmlp.jacobian_spectrum(mlp)(params, X)                         singular values at any depth
     jaxmlp.instruments(J, ("grad", "per_sample_norms"))(params, X, Y)  each sample's own gradient
     jaxmlp.depth_sweep(activations=..., depths=..., X=X, Y=Y)        the same for many networks
+    jaxmlp.training_sweep(depths=..., optimizer="adam:1e-3", num_steps=300, ...)  trained, too
     jaxmlp.meanfield.predict("tanh", 1.0, 0.0, depth=50, width=256)  what theory says of it
 
 Read activations, losses, mlp, objective, backprop in this order and you have read the lecture.
@@ -49,8 +51,9 @@ from jaxmlp.per_sample import (
     per_sample_norms,
     per_sample_sq_norms,
 )
+from jaxmlp.spectrum import LyapunovExponents, jacobian_spectrum, lyapunov_exponents
 from jaxmlp.storage import as_dict, from_dict, layers, stack, weight_mask
-from jaxmlp.sweep import SweepTable, depth_sweep
+from jaxmlp.sweep import SweepTable, depth_sweep, training_sweep
 from jaxmlp.train import History, Metrics, Panel, fit, fit_many, panel, train_step
 
 __version__ = "0.1.0"
@@ -64,6 +67,7 @@ __all__ = [
     "History",
     "Layer",
     "LayerTrace",
+    "LyapunovExponents",
     "Metrics",
     "NoiseScale",
     "Objective",
@@ -84,8 +88,10 @@ __all__ = [
     "gradient_moments",
     "initializers",
     "instruments",
+    "jacobian_spectrum",
     "layers",
     "losses",
+    "lyapunov_exponents",
     "meanfield",
     "noise_scale",
     "panel",
@@ -100,6 +106,7 @@ __all__ = [
     "testing",
     "trace",
     "train_step",
+    "training_sweep",
     "value_and_grad",
     "weight_mask",
 ]

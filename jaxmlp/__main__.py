@@ -1,6 +1,11 @@
-"""`python -m jaxmlp`: the (2, 4, 3) network, hand against jax for each layer, in seconds."""
+"""`python -m jaxmlp`: the (2, 4, 3) network, hand against jax for each layer, in seconds.
+
+`python -m jaxmlp show H1`: one row of the lecture with its numbers; `show` alone lists the rows,
+`show --page` prints LECTURE.md.
+"""
 
 import platform
+import sys
 
 import jax
 import numpy as np
@@ -40,5 +45,25 @@ def main() -> None:
     )
 
 
+def show(*words: str) -> str:
+    """Return one row of the lecture or some, their list, or the page."""
+    from jaxmlp import lecture
+
+    if words == ("--page",):
+        return lecture.page(lecture.ROWS.values()).rstrip()
+    if words:
+        return "\n\n".join(lecture.text(lecture.row(key)) for key in words)
+    rows = (f"{row.key:4} {row.title}: {row.formula}" for row in lecture.ROWS.values())
+    return "\n".join([lecture.LETTERS, "", *rows])
+
+
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) == 1:
+        main()
+    elif sys.argv[1] == "show":
+        try:
+            print(show(*sys.argv[2:]))
+        except ValueError as error:
+            raise SystemExit(f"error: {error}") from None
+    else:
+        raise SystemExit(f"error: expected nothing or show, got {sys.argv[1]!r}")

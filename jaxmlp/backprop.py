@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 from jaxmlp import activations, losses, walk
 from jaxmlp import layer as arithmetic
 from jaxmlp.layer import Layer, Pair, Params, Saved, Spec
+from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective, check, divisor, loss_inputs, mean_loss, require_objective
 from jaxmlp.storage import canonical, counts_of, grouped_like, in_container_of, regroup
 from jaxmlp.walk import Rule
@@ -177,7 +178,12 @@ def value_and_gradient(
 def check_hand(J: Any) -> None:
     """Refuse what is no Objective, and activations without a derivative or with a wrong one."""
     require_objective(J)
-    for act in dict.fromkeys(J.mlp.activations):
+    check_derivatives(J.mlp)
+
+
+def check_derivatives(mlp: MLP) -> None:
+    """Refuse a network with activations without a derivative or with a wrong one."""
+    for act in dict.fromkeys(mlp.activations):
         if act.derivative is None and act != activations.softmax:
             raise ValueError(
                 f"activation {act.name!r} has no derivative: the hand-written pass needs "

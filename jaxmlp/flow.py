@@ -137,21 +137,24 @@ def _wide(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)
 
 
-def flow_of(m: int, ahead: ForwardReading, back: BackwardReading) -> GradientFlow:
-    """Put the two ways together, and say of each layer whether its numbers are magnitudes."""
-    rms = 0.5 * math.log10(m)
-    activation = log10(ahead.r, ahead.k) - rms
-    of_dS, grad_W, grad_b = log10(back.r, back.k).T
+def flow_of(m: int, ahead: ForwardReading, back: BackwardReading, xp: Any = jnp) -> GradientFlow:
+    """Put the two ways together, and say of each layer whether its numbers are magnitudes.
+
+    xp: numpy for readings that have left the device.
+    """
+    rms = ahead.r.dtype.type(0.5 * math.log10(m))
+    activation = log10(ahead.r, ahead.k, xp) - rms
+    of_dS, grad_W, grad_b = log10(back.r, back.k, xp).T
     stream = of_dS - rms
-    delta = stream + jnp.log10(back.alpha)
+    delta = stream + xp.log10(back.alpha)
     # What the numbers mean
-    magnitudes = jnp.stack([stream, grad_W, activation])
-    broken = jnp.any(jnp.isnan(magnitudes) | (magnitudes == jnp.inf), axis=0)
-    status = jnp.where(broken, FlowStatus.NOT_FINITE, back.cause)
-    above = jnp.any(ahead.above_range)
-    status = jnp.where(above, FlowStatus.FORWARD_ABOVE_RANGE, status).astype(jnp.int8)
+    magnitudes = xp.stack([stream, grad_W, activation])
+    broken = xp.any(xp.isnan(magnitudes) | (magnitudes == xp.inf), axis=0)
+    status = xp.where(broken, FlowStatus.NOT_FINITE, back.cause)
+    above = xp.any(ahead.above_range)
+    status = xp.where(above, FlowStatus.FORWARD_ABOVE_RANGE, status).astype(xp.int8)
     delta, stream, grad_W, grad_b, activation = (
-        jnp.where(above, jnp.nan, x) for x in (delta, stream, grad_W, grad_b, activation)
+        xp.where(above, xp.nan, x) for x in (delta, stream, grad_W, grad_b, activation)
     )
     correlation, saturated, dead = ahead.statistics.T
     return GradientFlow(
@@ -169,7 +172,7 @@ def rule(divisor: int, statistics: bool, *, quick: bool = False) -> Rule:
       UNDECIDED: squares are summed as they are. act' is kept on the way forward.
     """
     return Rule(
-        functools.partial(_forward, statistics=statistics, quick=quick),
+        functools.partial(forward, statistics=statistics, quick=quick),
         functools.partial(_backward, divisor=divisor, quick=quick),
         lambda dA: scaled(jnp.zeros_like(dA.mantissa), VERY_SMALL, 0, dA.cause),
     )
@@ -200,7 +203,8 @@ def scaled_input(X: Float[Array, "m d"]) -> Scaled:
     return scaled(times_power(X, -size), size, 0, cause)
 
 
-def _forward(spec: Spec, sized: Sized, carry, *, statistics: bool, quick: bool):
+def forward(spec: Spec, sized: Sized, carry, *, statistics: bool, quick: bool = False):
+    """Pass a layer forwards on Scaled arrays; a rule of its own may walk back differently."""
     A_prev, S_prev = carry
     layer, act = sized.layer, spec.activation
     # Z = A_prev @ W + b at an exponent that neither term leaves
@@ -345,7 +349,7 @@ def _statistics(S: Array, D: Any, largest: Any) -> Array:
 
 
 def closed_shares(D: Float[Array, "m d"], largest: Any) -> tuple[Array, Array]:
-    """Return `(saturated, dead)` as `GradientFlow` has them, from a layer's act' and its largest."""
+    """Return `(saturated, dead)` of `GradientFlow`, from a layer's act' and the largest act'."""
     steepness = jnp.abs(D)
     saturated = jnp.mean(steepness <= 0.01 * largest, dtype=D.dtype)
     total = jnp.ones(len(D), D.dtype) @ steepness  # a product, which is faster than a sum

@@ -76,7 +76,7 @@ STUCK = {
     ),
     FlowStatus.GATES_CLOSED: (
         "the derivative of the activation is zero for every unit and sample there, so that nothing "
-        "below learns: take other biases, smaller steps, or a leaky activation"
+        "below learns: take smaller weights if they are saturated, other biases if they are dead"
     ),
     FlowStatus.WEIGHTS_ZERO: (
         "the weights above are all zero: draw them, as with he, glorot or orthogonal"

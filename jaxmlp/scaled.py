@@ -72,9 +72,9 @@ def top_of(x: Array, axis: Any = None) -> Array:
     return jnp.where(largest == 0, VERY_SMALL, exponent(largest))
 
 
-def log10(r: Array, k: Array) -> Array:
+def log10(r: Array, k: Array, xp: Any = jnp) -> Array:
     """Return log10 of `r 2^k`, -inf for r = 0."""
-    return jnp.log10(r) + k.astype(r.dtype) * r.dtype.type(LOG10_2)
+    return xp.log10(r) + k.astype(r.dtype) * r.dtype.type(LOG10_2)
 
 
 # --- activations of scaled arrays -----------------------------------------------------------------

@@ -61,6 +61,11 @@ WRONG = [
     ("depth_sweep", "--activations rleu", "unknown activation 'rleu'; did you mean 'relu'?"),
     ("depth_sweep", "--activations linear:1:2:3", "activation 'linear:1:2:3'"),
     ("depth_sweep", "--inits xavier", "unknown initializer 'xavier'"),
+    ("depth_sweep", "--residuals -1", "residual must be finite and above 0, got -1.0"),
+    ("depth_sweep", "--residuals reszero", "unknown residual 'reszero'; did you mean 'rezero'?"),
+    ("depth_sweep", "--norms batch", "batch normalisation couples the samples"),
+    ("depth_sweep", "--workers -1", "workers must be at least 0, got -1"),
+    ("depth_sweep", "--workers 2 --dask tcp://x", "give --workers or --dask, not both"),
     ("depth_sweep", "--theory-nets 1", "theory_nets must be at least 2, got 1"),
     ("depth_sweep", "--vanishing 10 --exploding 1", "expected 0 < vanishing < exploding"),
     (
@@ -71,6 +76,10 @@ WRONG = [
     ("activations", "--range inf", "range must be finite and above 0, got inf"),
     ("spiral", "--activation rleu", "unknown activation 'rleu'"),
     ("spiral", "--num-steps -5", "num_steps must be at least 10, got -5"),
+    ("remedies", "--cures layer", "unknown cure 'layer'; did you mean 'layer norm'?"),
+    ("remedies", "--width 2", "width must be at least 3, got 2"),
+    ("jacobian", "--depths 1", "depths must be at least 2, got 1"),
+    ("jacobian", "--activations rleu", "unknown activation 'rleu'; did you mean 'relu'?"),
     ("phase_diagram", "--dots 0", "dots must be at least 1, got 0"),
     (
         "phase_diagram",
@@ -86,6 +95,7 @@ WRONG = [
     ("any_model", "--width 6", "width must be a multiple of 4"),
     ("papers", "--papers heh", "unknown paper 'heh'"),
     ("equivalence", "--depths 0", "depths must be at least 1, got 0"),
+    ("student", "--sizes 3", "sizes must name two layers or more, got (3,)"),
     ("student", "--limit nan", "limit must be finite and above 0, got nan"),
     ("depth_sweep", "--seed 4294967296", "seed must lie in 0..4294967295, got 4294967296"),
     ("phase_diagram", "--seed -1", "seed must be at least 0, got -1"),
@@ -299,7 +309,7 @@ from experiments import common
 from jaxmlp import checks  # before the clock runs
 
 def main(config):
-    with common.Results("fake", config) as results:
+    with common.Results("fake", config, "go on with: fake") as results:
         if config.seed:
             results.csv([{"a": 1}])
         with results.path("_half.csv") as path:
@@ -328,6 +338,7 @@ def test_an_interrupt_leaves_what_was_measured_and_says_so_in_one_line(tmp_path)
             _, told = run.communicate(timeout=30)
         assert run.returncode == 128 + getattr(signal, name)
         assert told.startswith(f"interrupted by {name}")
+        assert told.endswith("; go on with: fake\n")
         assert told.count("\n") == 1
     kept, nothing = tmp_path / "SIGTERM", tmp_path / "SIGINT"
     assert {path.name for path in kept.iterdir()} == {"fake.csv", "fake.json"}

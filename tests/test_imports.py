@@ -13,6 +13,7 @@ import jaxmlp
 PACKAGE = Path(jaxmlp.__file__).parent
 ORDER = [
     "checks",
+    "report",
     "named",
     "numerics",
     "activations",
@@ -32,6 +33,7 @@ ORDER = [
     "scaled",
     "flow_report",
     "flow",
+    "spectrum",
     "gradcheck",
     "testing",
     "train",
@@ -39,6 +41,7 @@ ORDER = [
     "sweep",
     "datasets",
     "plotting",
+    "lecture",
     "__main__",
 ]
 FILES = {  # a module may be a package
@@ -131,8 +134,10 @@ def test_imports_point_upwards_only(module):
     assert siblings(parsed(module)) - {module} <= above
 
 
-@pytest.mark.parametrize(("module", "allowed"), [("datasets", {"checks"}), ("plotting", set())])
-def test_datasets_and_plotting_stand_alone(module, allowed):
+@pytest.mark.parametrize(
+    ("module", "allowed"), [("datasets", {"checks"}), ("plotting", set()), ("report", set())]
+)
+def test_datasets_plotting_and_report_stand_alone(module, allowed):
     tree = parsed(module)
     assert siblings(tree) - {module} <= allowed
     assert "jaxmlp" not in set(imported(tree))

@@ -6,7 +6,7 @@ from experiments.benchmark.options import Config, check
 
 
 def main(config: Config) -> None:
-    from experiments.benchmark import figures, fit, flow, gradient, per_sample, sweep
+    from experiments.benchmark import figures, fit, flow, gradient, per_sample, remedies, sweep
 
     check(config)
     summary: dict[str, float] = {}
@@ -17,6 +17,11 @@ def main(config: Config) -> None:
             left_out = "; ".join(gradient.left_out(config))
             print(f"\nLeft out, because they would take minutes: {left_out}.")
             summary |= gradient.summarize(rows)
+        if "remedies" in config.parts:
+            rows = remedies.cost_rows(config)
+            results.csv(rows, "_remedies")
+            common.table("Gradient with a remedy: time by hand / time of", rows)
+            summary |= remedies.summarize(rows)
         if "per_sample" in config.parts:
             rows = results.grow(per_sample.cost_rows(config), "_per_sample")
             common.table("Per-sample quantities: time / plain gradient of the same library", rows)

@@ -11,8 +11,9 @@ class Config(common.Options):
     """Options of the benchmark."""
 
     parts: tuple[
-        Literal["gradient", "compile", "fit", "many", "flow", "sweep", "per_sample"], ...
-    ] = ("gradient", "compile", "fit", "many", "flow", "sweep", "per_sample")
+        Literal["gradient", "remedies", "compile", "fit", "many", "flow", "sweep", "per_sample"],
+        ...,
+    ] = ("gradient", "remedies", "compile", "fit", "many", "flow", "sweep", "per_sample")
     """what to measure"""
     depths: tuple[int, ...] = (2, 10, 50, 200, 1000)
     """numbers of hidden layers"""

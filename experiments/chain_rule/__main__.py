@@ -8,7 +8,15 @@ from experiments.chain_rule.options import Config
 def main(config: Config) -> None:
     import jax
 
-    from experiments.chain_rule import figures, intermediates, lecture, networks, paths, report
+    from experiments.chain_rule import (
+        figures,
+        html,
+        intermediates,
+        lecture,
+        networks,
+        paths,
+        report,
+    )
 
     with jax.enable_x64(True):
         chosen = paths.chain(networks.problem(config), config.weight)
@@ -27,6 +35,12 @@ def main(config: Config) -> None:
             results.csv(sections[1].rows, "_paths")
             for section in sections:
                 (report.print_latex if config.latex else report.print_plain)(section)
+            if config.html:
+                tabs = {"the network": chosen.p, "the lecture's sigmoid network": taught.p}
+                made = html.chain_rule_page(tabs, str(chosen.weight).replace(" ", ""),
+                                            results.provenance())  # fmt: skip
+                with results.path(".html") as path:
+                    path.write_text(made, encoding="utf-8")
             for suffix, chain in (("", chosen), ("_lecture", taught)):
                 try:
                     results.figure(figures.draw(chain), suffix, dpi=120)

@@ -29,3 +29,5 @@ class Config(common.Options):
     """one sample, by its index, or the mean over all of them"""
     latex: bool = False
     """print the tables as LaTeX, for slides"""
+    html: bool = False
+    """write the page to click as well: its paths, numbers and sliders, in any browser"""

@@ -99,6 +99,10 @@ class Results:
                 small = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
             small.save(path, optimize=True, format="png")
 
+    def provenance(self) -> dict[str, Any]:
+        """What made the files, for a page that says so at its foot."""
+        return provenance(self.config)
+
     def csv(self, rows: Rows, suffix: str = "") -> None:
         """Write rows of equal keys."""
         with self.path(f"{suffix}.csv") as path, path.open("w", newline="") as file:

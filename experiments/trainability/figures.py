@@ -21,7 +21,7 @@ def draw(config: Config, rows: common.Rows, title: str):
     """One map beside the other, with six xi_c as a line."""
     kinds = list(dict.fromkeys(row["map"] for row in rows))
     figure, axes = plt.subplots(
-        1, len(kinds), figsize=(1.2 + 3.1 * len(kinds), 3.9), sharey=True, squeeze=False,
+        1, len(kinds), figsize=(max(7.0, 1.2 + 3.1 * len(kinds)), 3.9), sharey=True, squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for ax, kind in zip(axes[0], kinds, strict=True):

@@ -73,11 +73,13 @@ def diagnose(tapes: Iterable[Tape], case: Case) -> Finding:
     """Return the mistakes that explain the candidate with the least, from one of the tapes."""
     best = None
     for tape in tapes:
-        for ways in _searches(tape, case):
+        for ways, enough in _searches(tape, case):
             if best is None or _rank(ways[0]) < _rank(best[0]):
                 best = ways
-            if best[0].number == 0 and _weight(best[0].made) < 2:
+            if best[0].number == 0 and _weight(best[0].made) < min(enough, 2):
                 return _finding(best)
+            if best[0].number == 0 and _weight(best[0].made) < enough:
+                break
     return Finding() if best is None else _finding(best)
 
 
@@ -110,8 +112,11 @@ class State(NamedTuple):
         return Site(self.tape, self.number, self.back, self.back_above, case.given, case.steps)
 
 
-def _searches(tape: Tape, case: Case) -> Iterator[list[State]]:
-    """The ways with the right forward pass, then with a mistaken one, nearest first."""
+def _searches(tape: Tape, case: Case) -> Iterator[tuple[list[State], float]]:
+    """The ways with the right forward pass, then with a mistaken one, nearest first.
+
+    With each how much there may be to believe if the next, which costs more, is to be spared.
+    """
     right = State(tape, len(tape.records), tape.top)
     first = _first_wrong(right, case)
     forward = _wrong_forward_step(tape, case)
@@ -119,14 +124,17 @@ def _searches(tape: Tape, case: Case) -> Iterator[list[State]]:
         return
     plain = _search([right], case, first + 1)
     if not forward:
-        yield plain
+        yield plain, 2
     has_forward_steps = any(not name.startswith("d") for name in case.steps)
     if forward or (first == right.number and not has_forward_steps):
         starts = list(_mistaken_starts(tape, case, forward))
+        # Those that give the output's arrays; all of them only if nothing else is known
         top = [state for state in starts if _is_explained(state, case)]
-        yield from (_search(some, case, right.number + 1) for some in (top, starts) if some)
+        for some in (top, starts):
+            if some:
+                yield _search(some, case, right.number + 1), UNKNOWN.weight
     if forward:
-        yield plain
+        yield plain, 2
 
 
 def _first_wrong(state: State, case: Case) -> int:
@@ -190,12 +198,35 @@ def _given(case: Case, step: str, right: np.ndarray) -> np.ndarray | None:
 def _search(states: list[State], case: Case, look_from: int) -> list[State]:
     """Every layer in turn; the best ways, which end at 0 or at the layer where none goes on."""
     while states[0].number:
-        options = [option for state in states for option in _options(state, case, look_from)]
+        groups: dict[tuple, list[State]] = {}
+        for state in states:
+            groups.setdefault((id(state.tape), id(state.back)), []).append(state)
+        options = [new for same in groups.values() for new in _ways_on(same, case, look_from)]
         if not options:
             return states
         options = [option._replace(off=_steps_off(option, case)) for option in options]
-        states = [_below(option) for option in sorted(options, key=_rank)[:WIDTH]]
+        states = _all_below(sorted(options, key=_rank)[:WIDTH])
     return states
+
+
+def _all_below(states: list[State]) -> list[State]:
+    """The states one layer down; those of the same numbers share them."""
+    found: dict[tuple, State] = {}
+    for state in states:
+        key = id(state.tape), id(state.back)
+        found[key] = found[key] if key in found else _below(state)
+    under = [found[id(state.tape), id(state.back)] for state in states]
+    return [
+        new._replace(made=old.made, off=old.off) for old, new in zip(states, under, strict=True)
+    ]
+
+
+def _ways_on(states: list[State], case: Case, look_from: int) -> Iterator[State]:
+    """The options of states of the same numbers, which differ in what was made wrong before."""
+    before = {made.mistake.name: made.mistake for state in states for made in state.made}
+    for new in _options(states[0]._replace(made=()), case, look_from, tuple(before.values())):
+        for state in states:
+            yield new._replace(made=(*state.made, *new.made), off=state.off)
 
 
 def _rank(state: State) -> tuple:
@@ -223,11 +254,12 @@ def _below(state: State) -> State:
 # --- one layer ------------------------------------------------------------------------------------
 
 
-def _options(state: State, case: Case, look_from: int) -> list[State]:
+def _options(state: State, case: Case, look_from: int, before: tuple) -> list[State]:
     """The ways on that give this layer's arrays, with as few new mistakes as possible.
 
     A mistake too small to be told in its own layer may still show in the one below: so the layer
-    `look_from`, above the first wrong one, is left by mistaken steps too.
+    `look_from`, above the first wrong one, is left by mistaken steps too. before: the mistakes
+    that were made further up.
     """
     arrays = _leaves(state)
     wrong = _wrong(arrays, case)
@@ -240,7 +272,6 @@ def _options(state: State, case: Case, look_from: int) -> list[State]:
     if found or not wrong:
         return found
     # One in the walk, and another in an array, or one that was made before
-    before = list({made.mistake.name: made.mistake for made in state.made}.values())
     for new in mistaken:
         arrays = _leaves(new)
         wrong = _wrong(arrays, case)

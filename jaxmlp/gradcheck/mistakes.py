@@ -102,6 +102,7 @@ ARRAYS = (
         "it holds {which} of the samples only: a loop over the samples has to add, dW{l} += ..., "
         "from the first to the last",
         wrong_arrays.some_samples,
+        weight=SPECIAL,
     ),
     Mistake(
         "rows_apart",

@@ -9,7 +9,8 @@ from jaxmlp.gradcheck.naming import Arrays, eps_of
 from jaxmlp.gradcheck.numbers import error, size
 
 # Steps of finite differences in use; 2^-26 is the square root of eps
-STEPS = (*(10.0**-k for k in range(1, 13)), *(2.0**-k for k in range(4, 40)))
+# smallest first: what is whole for one step is so for its multiples too
+STEPS = sorted((*(10.0**-k for k in range(1, 13)), *(2.0**-k for k in range(4, 40))))
 FEW = 4  # entries that have to fit a step before it is believed
 
 

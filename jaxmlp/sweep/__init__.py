@@ -3,8 +3,9 @@
 from jaxmlp.sweep.depth import Planned, depth_sweep, plan
 from jaxmlp.sweep.engine import measure
 from jaxmlp.sweep.grid import Job, Network
-from jaxmlp.sweep.run import run, workers
+from jaxmlp.sweep.run import WorkersDied, run, workers
 from jaxmlp.sweep.table import VERDICTS, SweepTable, verdict
+from jaxmlp.sweep.training import training_sweep
 
 __all__ = [
     "VERDICTS",
@@ -12,10 +13,12 @@ __all__ = [
     "Network",
     "Planned",
     "SweepTable",
+    "WorkersDied",
     "depth_sweep",
     "measure",
     "plan",
     "run",
+    "training_sweep",
     "verdict",
     "workers",
 ]

@@ -20,12 +20,13 @@ import numpy as np
 from jaxmlp import activations, flow, initializers, norms, walk
 from jaxmlp.activations import Activation
 from jaxmlp.activations.choice import Choice
-from jaxmlp.flow import ForwardReading, GradientFlow, Kept, sized
+from jaxmlp.flow import BackwardReading, ForwardReading, Kept, sized
 from jaxmlp.layer import REZERO, Layer, Spec
 from jaxmlp.mlp import INVERSE_ROOT
 from jaxmlp.norms import Norm
 from jaxmlp.objective import Objective, divisor
 from jaxmlp.sweep.grid import Job, Network, output_objective
+from jaxmlp.sweep.store import Rows
 
 VERSION = 1
 """Goes up when the numbers change: what a store holds of another version is measured again."""
@@ -75,16 +76,25 @@ class Drawn(NamedTuple):
 
 
 class Hidden(NamedTuple):
-    """Hold one forward pass."""
+    """Hold one forward pass; readings: of layer 1 and of the stack."""
 
     first: Kept
     stack: Kept
-    readings: ForwardReading
+    readings: tuple[ForwardReading, ForwardReading]
+
+
+class Returned(NamedTuple):
+    """Hold the readings of one way back: the output's of both ways, layer 1's and the stack's."""
+
+    ahead: ForwardReading
+    first: BackwardReading
+    stack: BackwardReading
+    last: BackwardReading
 
 
 def measure(
     job: Job, X: Any, Y: Any, outputs: int, functions: Sequence[Activation] | None = None
-) -> dict[Network, dict[str, np.ndarray]]:
+) -> dict[Network, Rows]:
     """Return the columns of the table for each network of the job; nothing else happens.
 
     Args:
@@ -95,35 +105,50 @@ def measure(
     """
     with precision_of(X):
         X, Y = jnp.asarray(X), jnp.asarray(Y)
-        draw, plan, numbers = _described(job, X, outputs, functions)
+        draw, plan, numbers = described(job, X, outputs, functions)
         key = jax.random.key(job.network.seed)
         drawn = _drawn(draw, job.network.seed)
         # One way forward, and one back for each depth
-        hidden = _program(_forward)(plan, drawn, numbers, X, max(job.depths))
-        found = []
+        hidden = compiled(forward)(plan, drawn, numbers, X, max(job.depths))
+        back = []
         for depth in job.depths:
-            out = _program(_draw_output)(draw, key, depth)
-            found.append(_program(_backward)(plan, drawn, out, numbers, hidden, Y, depth))
-        flows = jax.device_get(found)
-        # Those that leave the range of squares once more, with care
-        for i, depth in enumerate(job.depths):
-            if np.any(flows[i].status[: depth + 1] == flow.UNDECIDED):
-                careful = plan._replace(quick=False)
-                hidden = _program(_forward)(careful, drawn, numbers, X, depth)
-                out = _program(_draw_output)(draw, key, depth)
-                flows[i] = jax.device_get(
-                    _program(_backward)(careful, drawn, out, numbers, hidden, Y, depth)
-                )
-        return dict(zip(job.networks, map(columns, flows, job.depths), strict=True))
+            out = compiled(draw_output)(draw, key, depth)
+            back.append(compiled(backward)(plan, drawn, out, numbers, hidden, Y, depth))
+        ahead, back = jax.device_get((hidden.readings, back))
+        found = {}
+        for network, own in zip(job.networks, back, strict=True):
+            found[network] = rows_of(ahead, own, len(X), network.depth)
+            if np.any(found[network]["status"] == flow.UNDECIDED):  # once more, with care
+                careful, depth = plan._replace(quick=False), network.depth
+                hidden = compiled(forward)(careful, drawn, numbers, X, depth)
+                out = compiled(draw_output)(draw, key, depth)
+                own = compiled(backward)(careful, drawn, out, numbers, hidden, Y, depth)
+                again, own = jax.device_get((hidden.readings, own))
+                found[network] = rows_of(again, own, len(X), depth)
+        return found
 
 
-def columns(flow: GradientFlow, depth: int) -> dict[str, np.ndarray]:
-    """Return what the table holds of a network: its layers, and each field of its flow."""
-    found = {
-        "layer": np.arange(1, depth + 2, dtype=np.int32),
-        "distance": np.arange(depth + 1, dtype=np.int32)[::-1],
-    }
-    return found | {name: value[: depth + 1] for name, value in flow._asdict().items()}
+def rows_of(readings: tuple, back: Returned, m: int, depth: int) -> Rows:
+    """Return what the table holds of a network, from what left the device."""
+    one, others = readings
+    ahead = _in_line(one, others, back.ahead, depth)
+    with np.errstate(divide="ignore", invalid="ignore"):  # an exact zero is -inf
+        found = flow.flow_of(m, ahead, _in_line(back.first, back.stack, back.last, depth), np)
+    return columns(found)
+
+
+def columns(found: flow.GradientFlow) -> Rows:
+    """Return the layers of a network, and each field of its flow."""
+    layer = np.arange(1, len(found.status) + 1, dtype=np.int32)
+    return {"layer": layer, "distance": layer[::-1] - 1, **found._asdict()}
+
+
+def _in_line(first: Any, stack: Any, last: Any, depth: int) -> Any:
+    """Put the readings of the layers of a network in line; the stack has room for deeper ones."""
+    return jax.tree.map(
+        lambda one, all, end: np.concatenate([one[None], all[: depth - 1], end[None]]),
+        first, stack, last,
+    )  # fmt: skip
 
 
 def precision_of(X: Any):
@@ -133,7 +158,7 @@ def precision_of(X: Any):
     return contextlib.nullcontext() if same else jax.enable_x64(wanted)
 
 
-def _described(job: Job, X: Any, outputs: int, functions: Any) -> tuple[Draw, Plan, Numbers]:
+def described(job: Job, X: Any, outputs: int, functions: Any) -> tuple[Draw, Plan, Numbers]:
     network, dtype = job.network, X.dtype
     act, init = activations.get(network.activation), initializers.get(network.init)
     functions = tuple(functions or (act,))
@@ -144,11 +169,15 @@ def _described(job: Job, X: Any, outputs: int, functions: Any) -> tuple[Draw, Pl
     std: Callable = init.std or (lambda shape, dtype: np.ones((), dtype))
     alpha: Any = network.residual
     starts = {None: 1.0, REZERO: 0.0, INVERSE_ROOT: max(job.depths) ** -0.5}
+    shapes = ((d_0, width), (width, width), (width, outputs))
+    std_first, std_stack, std_out = (std(shape, dtype) for shape in shapes)
     numbers = Numbers(
-        np.int32(functions.index(act)),
-        *(std(shape, dtype) for shape in ((d_0, width), (width, width), (width, outputs))),
-        np.sqrt(np.asarray(init.sigma_b2, dtype)),
-        np.asarray(starts.get(alpha, alpha), dtype),
+        which=np.int32(functions.index(act)),
+        std_first=std_first,
+        std_stack=std_stack,
+        std_out=std_out,
+        std_b=np.sqrt(np.asarray(init.sigma_b2, dtype)),
+        alpha=np.asarray(starts.get(alpha, alpha), dtype),
     )
     return draw, plan, numbers
 
@@ -156,7 +185,7 @@ def _described(job: Job, X: Any, outputs: int, functions: Any) -> tuple[Draw, Pl
 # --- the programs ---------------------------------------------------------------------------------
 
 
-def _draw(draw: Draw, key) -> Drawn:
+def draw_layers(draw: Draw, key) -> Drawn:
     """Draw the hidden layers, one more than the deepest network has, each from its own number."""
     width = draw.width
     first = _draw_layer(draw, key, 1, (draw.d_0, width))
@@ -166,7 +195,7 @@ def _draw(draw: Draw, key) -> Drawn:
     return Drawn(first, stack, largest)
 
 
-def _draw_output(draw: Draw, key, depth) -> Layer:
+def draw_output(draw: Draw, key, depth) -> Layer:
     return _draw_layer(draw, key, depth + 1, (draw.width, draw.outputs))
 
 
@@ -179,18 +208,19 @@ def _draw_layer(draw: Draw, key, number, shape: tuple[int, int]) -> Layer:
     return Layer(draw.unit(key, shape, dtype), b)
 
 
-def _forward(plan: Plan, drawn: Drawn, numbers: Numbers, X, count) -> Hidden:
+def forward(plan: Plan, drawn: Drawn, numbers: Numbers, X, count) -> Hidden:
     """Pass layer 1 and `count` layers of the stack, so that what is kept holds A[count]."""
     rule = flow.rule(len(X), statistics=True, quick=plan.quick)
     first, stack, specs = _layers(plan, drawn, numbers)
     carry, kept, one = rule.forward(specs[0], first, (flow.scaled_input(X), None))
     _, saved, others = walk.forward_to_depth(rule, specs[1], stack, carry, count)
-    readings = jax.tree.map(lambda one, all: jnp.concatenate([one[None], all]), one, others)
-    return Hidden(kept, saved, readings)
+    return Hidden(kept, saved, (one, others))
 
 
-def _backward(plan: Plan, drawn: Drawn, out: Layer, numbers: Numbers, hidden: Hidden, Y, depth):
-    """Return the flow of the network of that depth, followed by whatever the buffers hold.
+def backward(
+    plan: Plan, drawn: Drawn, out: Layer, numbers: Numbers, hidden: Hidden, Y, depth
+) -> Returned:
+    """Return what is read on the way back; of the stack, the layers that this network has.
 
     The depth is a number like any other here: a loop with a traced bound, walked backwards by hand.
     """
@@ -198,20 +228,15 @@ def _backward(plan: Plan, drawn: Drawn, out: Layer, numbers: Numbers, hidden: Hi
     first, stack, specs = _layers(plan, drawn, numbers, back=True)
     # The output layer of this depth, on the hidden layers that all depths share
     output = Spec(plan.J.mlp.output)
-    out = sized(out._replace(b=out.b * numbers.std_b), numbers.std_out)
+    last_layer = sized(out._replace(b=out.b * numbers.std_b), numbers.std_out)
     A_D = walk.layer_at(hidden.stack.A_prev, depth - 1)
-    (A_L, S_L), kept, ahead = rule.forward(output, out, (A_D, None))
+    (A_L, S_L), kept, ahead = rule.forward(output, last_layer, (A_D, None))
     carry = flow.output_derivative(plan.J, S_L, A_L, Y)
     # Back through the output, the stack as far as this network has it, and layer 1
-    carry, last = rule.backward(output, out, kept, carry)
+    carry, last = rule.backward(output, last_layer, kept, carry)
     carry, readings = walk.backward_to_depth(rule, specs[1], stack, hidden.stack, carry, depth - 1)
     _, one = rule.backward(specs[0], first, hidden.first, carry)
-    # The readings of all layers in line
-    back = jax.tree.map(lambda one, all: jnp.concatenate([one[None], all]), one, readings)
-    back = jax.tree.map(lambda all, one: all.at[depth].set(one), back, last)
-    ahead = jax.tree.map(lambda all, one: all.at[depth].set(one), hidden.readings, ahead)
-    exists = jnp.arange(len(ahead.above_range)) <= depth
-    return flow.flow_of(len(Y), ahead._replace(above_range=ahead.above_range & exists), back)
+    return Returned(ahead, one, readings, last)
 
 
 def _layers(plan: Plan, drawn: Drawn, numbers: Numbers, *, back: bool = False) -> Any:
@@ -249,7 +274,7 @@ _CPU = {
 
 
 @functools.cache
-def _program(function: Callable) -> Any:
+def compiled(function: Callable) -> Any:
     return jax.jit(function, static_argnums=0, compiler_options=_options())
 
 
@@ -271,20 +296,20 @@ def compile_together(jobs: Iterable[Job], X: Any, Y: Any, outputs: int, function
         X, Y = jnp.asarray(X), jnp.asarray(Y)
         key = jax.eval_shape(lambda: jax.random.key(0))
         tasks: dict[tuple, tuple] = {}
-        for job in {(*_described(job, X, outputs, functions)[:2],): job for job in jobs}.values():
-            draw, plan, numbers = _described(job, X, outputs, functions)
-            drawn = jax.eval_shape(functools.partial(_draw, draw), key)
-            out = jax.eval_shape(functools.partial(_draw_output, draw), key, 1)
-            hidden = jax.eval_shape(functools.partial(_forward, plan), drawn, numbers, X, 1)
-            own = draw._replace(unit=_draw, biases=False)  # they do not see how it is drawn
-            tasks[_backward, plan, own] = plan, drawn, out, numbers, hidden, Y, 1
-            tasks[_forward, plan, own] = plan, drawn, numbers, X, 1
-            tasks[_draw, None, draw] = draw, key
-            tasks[_draw_output, None, draw] = draw, key, 1
+        for job in {(*described(job, X, outputs, functions)[:2],): job for job in jobs}.values():
+            draw, plan, numbers = described(job, X, outputs, functions)
+            drawn = jax.eval_shape(functools.partial(draw_layers, draw), key)
+            out = jax.eval_shape(functools.partial(draw_output, draw), key, 1)
+            hidden = jax.eval_shape(functools.partial(forward, plan), drawn, numbers, X, 1)
+            own = draw._replace(unit=draw_layers, biases=False)  # they do not see how it is drawn
+            tasks[backward, plan, own] = plan, drawn, out, numbers, hidden, Y, 1
+            tasks[forward, plan, own] = plan, drawn, numbers, X, 1
+            tasks[draw_layers, None, draw] = draw, key
+            tasks[draw_output, None, draw] = draw, key, 1
 
     def compile_one(task: tuple) -> None:
         with precision_of(X):
-            _program(task[0]).lower(*tasks[task]).compile()
+            compiled(task[0]).lower(*tasks[task]).compile()
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(compile_one, tasks))
@@ -301,4 +326,4 @@ def _drawn(draw: Draw, seed: int) -> Drawn:
 
 @functools.lru_cache(maxsize=1)
 def _draw_once(draw: Draw, seed: int, x64: bool) -> Drawn:
-    return _program(_draw)(draw, jax.random.key(seed))
+    return compiled(draw_layers)(draw, jax.random.key(seed))

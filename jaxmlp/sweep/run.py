@@ -44,8 +44,8 @@ def run(
       progress: `progress(networks_done, networks)`.
 
     Raises:
-      RuntimeError: if an executor loses a process and is no function that makes one, or loses
-        three without a finished job in between; it names the jobs that were running.
+      WorkersDied: if an executor loses a process and is no function that makes one, or loses three
+        without a finished job in between; it names the jobs that were running.
     """
     jobs = list(jobs)
     networks = [network for job in jobs for network in job.networks]
@@ -67,10 +67,6 @@ def run(
             if own - by_now:
                 yield job.only(own - by_now)
 
-    def take(results: dict) -> None:
-        keep(results)
-        finish(results)
-
     make: Any = executor
     if executor is None:
         make = functools.partial(ThreadPoolExecutor, len(cores()))
@@ -78,13 +74,13 @@ def run(
     while True:
         before = done
         with _pool(make) as pool:
-            unfinished = _through(pool, measure, todo, take)
+            unfinished = _through(pool, measure, todo, keep, finish)
             if not unfinished:
                 return
             losses = losses + 1 if done == before else 1
             if not callable(make) or losses == _LOSSES:
                 raise _given_up(losses, unfinished[: _size(pool)])
-        warnings.warn("a worker process died; its pool is made anew", stacklevel=3)
+        warnings.warn("a worker process died; its pool is made anew", RuntimeWarning, stacklevel=3)
         todo = itertools.chain(unfinished, todo)
 
 
@@ -131,7 +127,7 @@ def collect(
 @contextlib.contextmanager
 def _pool(make: Any) -> Iterator[Executor]:
     """One's own pool is shut down, another's is left as it is."""
-    pool = make() if callable(make) else make
+    pool: Any = make() if callable(make) else make
     check_executor(pool)
     try:
         yield pool
@@ -140,16 +136,18 @@ def _pool(make: Any) -> Iterator[Executor]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _through(pool: Executor, measure: Callable, todo: Iterable, take: Callable) -> list:
+def _through(
+    pool: Executor, measure: Callable, todo: Iterable, keep: Callable, finish: Callable
+) -> list:
     """Put jobs through a pool, a bounded number at a time; return those that a dead one lost."""
     futures: dict[Future, Any] = {}
     try:
         for job in todo:
             futures[_submitted(pool, measure, job)] = job
             while len(futures) >= 4 * _size(pool):
-                _take_next(futures, take)
+                _take_next(futures, keep, finish)
         while futures:
-            _take_next(futures, take)
+            _take_next(futures, keep, finish)
     except BrokenProcessPool:
         return list(futures.values())
     except BaseException:  # an interrupt too: what is finished is not lost
@@ -158,7 +156,7 @@ def _through(pool: Executor, measure: Callable, todo: Iterable, take: Callable) 
         for future in concurrent.futures.wait(futures).done:
             if not future.cancelled() and future.exception() is None:
                 with contextlib.suppress(Exception):  # the first error is the one that is told
-                    take(future.result())
+                    keep(future.result())
         raise
     return []
 
@@ -172,13 +170,14 @@ def _submitted(pool: Executor, measure: Callable, job: Any) -> Future:
         return lost
 
 
-def _take_next(futures: dict[Future, Any], take: Callable[[dict], None]) -> None:
+def _take_next(futures: dict[Future, Any], keep: Callable, finish: Callable) -> None:
     """Take what has arrived; those that failed last, so that nothing that is finished is lost."""
     done = concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_COMPLETED).done
     for future in sorted(done, key=lambda future: future.exception() is not None):
         results = future.result()
+        keep(results)
         del futures[future]
-        take(results)
+        finish(results)
 
 
 def _size(pool: Executor) -> int:
@@ -186,11 +185,15 @@ def _size(pool: Executor) -> int:
     return getattr(pool, "_max_workers", 16)
 
 
-def _given_up(losses: int, running: list) -> RuntimeError:
+class WorkersDied(RuntimeError):
+    """An executor lost its processes; what was finished is kept."""
+
+
+def _given_up(losses: int, running: list) -> WorkersDied:
+    times = f"{losses} times without a finished job in between" if losses > 1 else "once"
     names = "; ".join(map(str, running))
-    return RuntimeError(
-        f"worker processes died {losses} times without a finished job in between; what was "
-        f"finished before is kept. These jobs were running: {names}"
+    return WorkersDied(
+        f"worker processes died {times}; what was finished is kept. Running were: {names}"
     )
 
 

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import dataclasses
 import functools
-import html
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxmlp import checks
+from jaxmlp import checks, report
+from jaxmlp.sweep import pages
 from jaxmlp.sweep.grid import Network, several
 from jaxmlp.sweep.store import Rows, Store
 
@@ -22,6 +22,8 @@ Columns = dict[str, np.ndarray]
 NETWORK = ("activation", "init", "depth", "width", "seed")
 REMEDIES = ("residual", "norm")
 _SWEEP = ("loss", "dtype", "data", "engine")
+_TRAINING = ("objective", "optimizer", "dtype", "data", "engine", "learning_rate", "step")
+_SCORES = ("loss", "accuracy", "validation_loss", "validation_accuracy", "diverged")
 VERDICTS = ("vanishing", "healthy", "exploding", "not finite", "incomplete")
 
 
@@ -31,7 +33,9 @@ class SweepTable:
 
     Columns: activation, init, depth, width, seed; layer (1..L), distance = L - layer; every field
     of `GradientFlow`; residual, norm (None for none); loss; and what a store tells apart: dtype,
-    data (of X and Y, the first digits of their SHA-256), engine (its version).
+    data (of X and Y, the first digits of their SHA-256), engine (its version). That of a
+    `training_sweep` has a step, learning_rate and optimizer too; there `loss` is a number and
+    `objective` its name.
     """
 
     _source: Columns | Callable[[], Columns]
@@ -117,17 +121,22 @@ class SweepTable:
         """
         if not 0 < vanishing < exploding:
             raise ValueError(f"expected 0 < vanishing < exploding, got {vanishing} and {exploding}")
-        shown = [*NETWORK, *REMEDIES, *(name for name in _SWEEP if self._differ(name))]
+        shown = [*NETWORK, *REMEDIES, *(name for name in self._told if self._differ(name))]
         shown = [name for name in shown if not (over_seeds and name == "seed")]
+        scores = [name for name in _SCORES if self._trained and name in self._columns]
         networks: dict[tuple, list] = {}
+        reached: dict[tuple, list] = {}
         for rows in self._networks():
             network = {name: self._columns[name][rows][0] for name in shown}
             whole = rows.stop - rows.start == network["depth"] + 1
             ends = self._columns["log10_stream"][rows][[0, -2]].tolist() if whole else None
             networks.setdefault(tuple(network.values()), []).append(ends)
+            own = [float(self._columns[name][rows][0]) for name in scores]
+            reached.setdefault(tuple(network.values()), []).append(own)
         found = []
         for network, ends in networks.items():
             row, nan = dict(zip(shown, map(_plain, network), strict=True)), (np.nan, np.nan)
+            row |= dict(zip(scores, np.median(reached[network], axis=0).tolist(), strict=True))
             row |= _change(np.median([e or nan for e in ends], axis=0), row["depth"])
             row["verdict"] = verdict(row["log10_change"], vanishing, exploding)
             found.append(row | ({"verdict": "incomplete"} if None in ends else {}))
@@ -135,15 +144,25 @@ class SweepTable:
 
     def _networks(self) -> list[slice]:
         """The rows of each network: they stand together, in the order of its layers."""
-        named = (*NETWORK, *REMEDIES, *_SWEEP)
-        keys = list(zip(*(self._columns[name].tolist() for name in named), strict=True))
+        named = (*NETWORK, *REMEDIES, *self._told)
+        columns = (self._columns[name].tolist() for name in named)
+        keys = list(zip(*([None if v != v else v for v in c] for c in columns), strict=True))  # NaN
         starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
         return [slice(a, b) for a, b in itertools.pairwise([*starts, len(keys)])]
+
+    @property
+    def _trained(self) -> bool:
+        return "step" in self._columns
+
+    @property
+    def _told(self) -> tuple[str, ...]:
+        """What tells networks apart beside their names."""
+        return _TRAINING if self._trained else _SWEEP
 
     def _differ(self, name: str) -> bool:
         """Whether a column holds more than one value."""
         column = self._columns[name]
-        return bool(np.any(column != column[:1]))
+        return len({None if value != value else value for value in column.tolist()}) > 1  # NaN
 
     def to_csv(self, path: str | Path) -> Path:
         """Write all rows with a header line; return the path."""
@@ -156,7 +175,7 @@ class SweepTable:
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write all rows as Parquet, by polars or pyarrow; residual and norm as text."""
-        as_text = (*REMEDIES, *_SWEEP)
+        as_text = (*REMEDIES, *(set(self._told) - {"learning_rate", "step"}))
         plain = {
             name: [None if v is None else str(v) for v in column] if name in as_text else column
             for name, column in self._columns.items()
@@ -173,19 +192,35 @@ class SweepTable:
         pyarrow.parquet.write_table(pyarrow.table(plain), path)
         return Path(path)
 
+    def to_html(
+        self,
+        path: str | Path,
+        *,
+        title: str = "A sweep of networks",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write the explorer, a page to choose networks on and look at; return the path.
+
+        It opens by double click and asks no network for anything.
+
+        Args:
+          title: its heading. provenance: what made the sweep, by name, for its foot.
+
+        Raises:
+          ModuleNotFoundError: without the extra `html`.
+        """
+        networks = [{"remedy": pages.remedy(row), **row} for row in self.summary()]
+        flows = [self._columns["log10_stream"][rows] for rows in self._networks()]
+        bands = list(pages.predictions(networks))
+        text = report.explorer(networks, flows, bands=bands, title=title, provenance=provenance)
+        Path(path).write_text(text, encoding="utf-8")
+        return Path(path)
+
     def __repr__(self):
         return f"SweepTable: {len(self._networks())} networks, {len(self._columns['layer'])} rows"
 
     def _repr_html_(self):
-        rows = self.summary()
-        if not rows:
-            return f"<p>{html.escape(repr(self))}</p>"
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
-        body = "".join(
-            f"<tr>{''.join(f'<td>{html.escape(_cell(value))}</td>' for value in row.values())}</tr>"
-            for row in rows
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return report.as_html(self.summary(), repr(self))
 
 
 def _refuse_unknown(name: str, wanted: Any, networks: list[dict], path: Any) -> None:
@@ -249,13 +284,10 @@ def joined(networks: Sequence[Mapping[str, Any]], rows: Sequence[Rows]) -> Colum
         return {name: np.repeat(column, lengths) for name, column in values.items()}
 
     measured = {name: np.concatenate([own[name] for own in rows]) for name in rows[0]}
-    return repeated(NETWORK) | measured | repeated((*REMEDIES, *_SWEEP), object)
+    told = [name for name in (*_SWEEP, *_TRAINING) if name in networks[0] and name not in measured]
+    return repeated(NETWORK) | measured | repeated((*REMEDIES, *told), object)
 
 
 def _plain(value: Any) -> Any:
     """A Python number or string."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -105,7 +105,7 @@ def fit_many(
     )
     total, unit = counted(epochs, num_steps, steps_per_epoch(run, data))
     if learning_rates is not None:
-        rates = _checked_rates(optimizer, learning_rates, n)
+        rates = checked_rates(optimizer, learning_rates, n)
         data = data._replace(learning_rate=np.asarray(rates, data.X.dtype))
 
     # Train; an engine yields how far it is, for the first time before any step
@@ -141,7 +141,8 @@ def _count(params) -> int:
     return first[0][0]
 
 
-def _checked_rates(optimizer: Any, learning_rates: Any, n: int) -> list[float]:
+def checked_rates(optimizer: Any, learning_rates: Any, n: int) -> list[float]:
+    """Return n learning rates; refuse others, and what is no function of them."""
     if np.shape(learning_rates) != (n,):
         raise ValueError(
             f"learning_rates must be {n} numbers, one for each network, "

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxmlp import checks
+from jaxmlp import checks, named
 
 
 def as_optimizer(optimizer: Any) -> optax.GradientTransformation:
@@ -41,6 +41,53 @@ def _hint(optimizer: Any) -> str:
     home = "optax.contrib" if "contrib" in optimizer.__module__ else "optax"
     name = f"{home}." * optimizer.__module__.startswith("optax") + optimizer.__name__
     return f"; call it: {name}({'1e-3' if 'learning_rate' in parameters else '...'})"
+
+
+# --- by name --------------------------------------------------------------------------------------
+
+
+def _rate(value: Any) -> Any:
+    """A learning rate; a traced one was checked before."""
+    return (
+        checks.positive_number("the learning rate", value) if checks.is_concrete(value) else value
+    )
+
+
+def _named_sgd(learning_rate: float) -> optax.GradientTransformation:
+    return optax.sgd(_rate(learning_rate))
+
+
+def _named_momentum(learning_rate: float, momentum: float = 0.9) -> optax.GradientTransformation:
+    return optax.sgd(_rate(learning_rate), momentum=momentum)
+
+
+def _named_adam(learning_rate: float) -> optax.GradientTransformation:
+    return optax.adam(_rate(learning_rate))
+
+
+NAMED = {"sgd": _named_sgd, "momentum": _named_momentum, "adam": _named_adam}
+
+
+@functools.cache
+def by_name(text: str) -> optax.GradientTransformation:
+    """Return the optimiser of a name and its numbers; equal texts give the same object.
+
+    Raises:
+      ValueError: for an unknown name, and for numbers that do not fit.
+
+    Example:
+      >>> by_name("momentum:0.01:0.9") is by_name("momentum:0.01:0.9")
+      True
+    """
+    return named.look_up("optimizer", text, NAMED)
+
+
+def factory_by_name(name: str) -> Any:
+    """Return the function of the learning rate of that name."""
+    if name not in NAMED:
+        hint = " (with learning_rates the name alone)" if ":" in name else ""
+        raise checks.unknown_name(f"optimizer{hint}", name, NAMED)
+    return NAMED[name]
 
 
 def check_factory(factory: Any, learning_rate: float) -> None:

@@ -1,0 +1,14 @@
+"""Tables and pages: self-contained HTML that opens by double click, with no server and no network.
+
+| module | what it does |
+|---|---|
+| table | rows as text and as HTML; the one place where names from outside are escaped |
+| pages | a page: its style for light and dark, its scripts, its data, what made it |
+| explore | the page of a sweep: menus, a slider, two charts, a sortable table |
+"""
+
+from jaxmlp.report.explore import explorer
+from jaxmlp.report.pages import page
+from jaxmlp.report.table import as_html, as_text
+
+__all__ = ["as_html", "as_text", "explorer", "page"]

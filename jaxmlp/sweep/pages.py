@@ -1,0 +1,46 @@
+"""What the page of a sweep shows beside its numbers: remedies by name, and what theory predicts."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jaxmlp import meanfield
+
+MOST_LAYERS = 200  # of a network whose band is computed, in milliseconds a layer; deeper ones get
+# the line of infinite width
+
+
+def remedy(network: Mapping[str, Any]) -> str:
+    """Name residual and norm together."""
+    named = []
+    if network["norm"] is not None:
+        named.append(f"{network['norm']} norm")
+    if network["residual"] is not None:
+        named.append(f"residual {network['residual']}")
+    return ", ".join(named) or "none"
+
+
+def predictions(networks: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what mean field predicts of each kind of network, as `report.explorer` takes it.
+
+    Standardised inputs are assumed. Kinds that the theory does not know are left out.
+    """
+    seen = set()
+    for network in networks:
+        names = ("activation", "init", "width", "depth", "residual", "norm")
+        kind = tuple(network[name] for name in names)
+        if kind in seen or network.get("step", 0) != 0:  # it knows random networks
+            continue
+        seen.add(kind)
+        act, init, width, depth, residual, norm = kind
+        with contextlib.suppress(ValueError):
+            w2, b2 = meanfield.variances(init, [width] * (depth + 2))
+            narrow = width if depth <= MOST_LAYERS else None
+            told = meanfield.predict(
+                act, w2, b2, depth, width=narrow, residual=residual, norm=norm
+            )  # fmt: skip
+            mean = told.log10_delta if told.mean is None else told.mean
+            band = (told.low, told.high) if told.low is not None else (mean * float("nan"),) * 2
+            menus = {"activation": act, "init": init, "width": width, "depth": depth}
+            menus |= {"step": 0} if "step" in network else {}
+            yield menus | {"remedy": remedy(network), "mean": mean, "low": band[0], "high": band[1]}
