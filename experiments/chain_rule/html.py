@@ -25,8 +25,8 @@ BODY = """
 <div class="charts">
 <figure class="graph"><svg id="graph" role="group" aria-label="The network: every weight and every
 unit is a button"></svg>
-<figcaption>Line: width |W|, dashed where W &lt; 0; orange where dJ/dW &gt; 0, blue where it is
-below. Circle: the activation over dJ/dZ, grey where the activation is 0. Click a weight or a unit,
+<figcaption>Line: width |W|, dashed where W &lt; 0; orange where dE/dW &gt; 0, blue where it is
+below. Circle: the activation over dE/dZ, grey where the activation is 0. Click a weight or a unit,
 or go there with the Tab key and press Enter.</figcaption></figure>
 <section id="detail" aria-live="polite"></section>
 </div>

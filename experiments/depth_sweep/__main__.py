@@ -16,6 +16,9 @@ def main(config: Config) -> None:
         table = measured.measure(config)
         with results.path(".csv") as path:
             table.to_csv(path)
+        if config.html:
+            with results.path(".html") as path:
+                table.to_html(path, title="Depth sweep", provenance=results.provenance())
         rows = table.summary(config.vanishing, config.exploding, over_seeds=True)
         tell(config, rows)
         print(*measured.statements(config), sep="\n")

@@ -34,6 +34,8 @@ class Config(common.Options):
     """processes, each on its share of the cores; 0 for threads of this one"""
     dask: str | None = None
     """address of a dask scheduler whose workers measure the networks"""
+    html: bool = False
+    """write a page to choose networks on and look at, too"""
     dry_run: bool = False
     """say what would be measured, and end"""
     vanishing: float = 1e-3

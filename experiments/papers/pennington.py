@@ -25,7 +25,7 @@ FORMULA = "formula of the paper, its number not read"
 
 
 def reproduce(config: Config) -> Reproduced:
-    width, num_nets = (24, 2) if config.smoke else (300, 8)
+    width, num_nets = (24, 2) if config.smoke else (200, 8)
     claims, seen = [], {}
     for kind, (activation, sigma_w2) in KINDS.items():
         for weights in WEIGHTS:

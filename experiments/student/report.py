@@ -62,7 +62,9 @@ def sentence(verdict: Verdict) -> str:
 
 def page(verdict: Verdict) -> str:
     """The certificate, what the file printed, and the file, as HTML."""
-    name, certificate = html.escape(verdict.file.name), verdict.certificate
+    from jaxmlp import report
+
+    certificate = verdict.certificate
     said = f"<p>{html.escape(verdict.answer.crash)}</p>"
     parts = [said if certificate is None else certificate._repr_html_()]
     if verdict.answer.printed:
@@ -70,8 +72,4 @@ def page(verdict: Verdict) -> str:
     if verdict.file.suffix == ".py" and verdict.file.is_file():
         source = verdict.file.read_text(errors="replace")
         parts.append(f"<h2>The file</h2><pre>{html.escape(source)}</pre>")
-    return (
-        f"<!doctype html><meta charset='utf-8'><title>{name}</title>"
-        f"<style>body {{font-family: sans-serif; max-width: 50em; margin: 2em auto}} "
-        f"td, th {{padding: 0 1em 0 0; text-align: left}}</style><h1>{name}</h1>" + "\n".join(parts)
-    )
+    return report.page(verdict.file.name, "\n".join(parts))

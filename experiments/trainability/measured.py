@@ -90,6 +90,7 @@ def _accuracy(mlp, networks, X, Y):
 # --- against theory -------------------------------------------------------------------------------
 
 
+@functools.cache
 def xi_c(kind: str, sigma_w2: float) -> float:
     """The depth scale of the correlation of two inputs; NaN where no length is fixed."""
     options = KINDS[kind]

@@ -25,8 +25,8 @@ BODY = """
 <p id="said" role="status" class="note"></p>
 <div class="charts">
 <figure><div id="flow" role="img" aria-label="log10 of the gradient norm against the layer"></div>
-<figcaption>Each line is a network, layer by layer; dashed with a band: mean-field theory, three
-standard deviations of a network of this width.</figcaption></figure>
+<figcaption>Each line is a network, layer by layer; dashed with a band: mean-field theory at
+birth, three standard deviations of a network of this width.</figcaption></figure>
 <figure><div id="lost" role="img" aria-label="Decades lost against depth"></div>
 <figcaption>Decades lost from the last to the first hidden layer; below 0 the gradient grows.
 </figcaption></figure>

@@ -132,7 +132,7 @@ const flowSpec = (data) => chart(data, [
     encoding: { x: { field: 'layer', type: 'quantitative' },
       y: { field: 'mean', type: 'quantitative' }, color: colour } },
   { data: { name: 'lines' }, mark: { type: 'line', strokeWidth: 2 }, encoding: {
-    x: { field: 'layer', type: 'quantitative', axis: axis('layer'), scale: { nice: false } },
+    x: { field: 'layer', type: 'quantitative', axis: axis('layer', { tickMinStep: 1 }), scale: { nice: false } },
     y: { field: 'y', type: 'quantitative', axis: axis('log10 of the gradient norm'),
       scale: { zero: false } },
     color: colour, detail: { field: 'line' } } },
@@ -144,7 +144,7 @@ const flowSpec = (data) => chart(data, [
 ]);
 const depthSpec = (title) => (data) => chart(data, [
   { data: { name: 'rows' }, mark: { type: 'line', strokeWidth: 2 }, encoding: {
-    x: { field: 'depth', type: 'quantitative', axis: axis('hidden layers', { values: depths }),
+    x: { field: 'depth', type: 'quantitative', axis: axis('hidden layers', { values: depths, format: 'd' }),
       scale: { type: depths.at(-1) > 20 * depths[0] ? 'log' : 'linear', nice: false } },
     y: { field: 'y', aggregate: 'median', type: 'quantitative', axis: axis(title) },
     color: colour } },

@@ -123,7 +123,8 @@ def measure(
                 hidden = compiled(forward)(careful, drawn, numbers, X, depth)
                 out = compiled(draw_output)(draw, key, depth)
                 own = compiled(backward)(careful, drawn, out, numbers, hidden, Y, depth)
-                found[network] = rows_of(*jax.device_get((hidden.readings, own)), len(X), depth)
+                again, own = jax.device_get((hidden.readings, own))
+                found[network] = rows_of(again, own, len(X), depth)
         return found
 
 
@@ -168,11 +169,13 @@ def described(job: Job, X: Any, outputs: int, functions: Any) -> tuple[Draw, Pla
     std: Callable = init.std or (lambda shape, dtype: np.ones((), dtype))
     alpha: Any = network.residual
     starts = {None: 1.0, REZERO: 0.0, INVERSE_ROOT: max(job.depths) ** -0.5}
+    shapes = ((d_0, width), (width, width), (width, outputs))
+    std_first, std_stack, std_out = (std(shape, dtype) for shape in shapes)
     numbers = Numbers(
-        np.int32(functions.index(act)),
-        std_first=std((d_0, width), dtype),
-        std_stack=std((width, width), dtype),
-        std_out=std((width, outputs), dtype),
+        which=np.int32(functions.index(act)),
+        std_first=std_first,
+        std_stack=std_stack,
+        std_out=std_out,
         std_b=np.sqrt(np.asarray(init.sigma_b2, dtype)),
         alpha=np.asarray(starts.get(alpha, alpha), dtype),
     )
@@ -225,15 +228,15 @@ def backward(
     first, stack, specs = _layers(plan, drawn, numbers, back=True)
     # The output layer of this depth, on the hidden layers that all depths share
     output = Spec(plan.J.mlp.output)
-    last = sized(out._replace(b=out.b * numbers.std_b), numbers.std_out)
+    last_layer = sized(out._replace(b=out.b * numbers.std_b), numbers.std_out)
     A_D = walk.layer_at(hidden.stack.A_prev, depth - 1)
-    (A_L, S_L), kept, ahead = rule.forward(output, last, (A_D, None))
+    (A_L, S_L), kept, ahead = rule.forward(output, last_layer, (A_D, None))
     carry = flow.output_derivative(plan.J, S_L, A_L, Y)
     # Back through the output, the stack as far as this network has it, and layer 1
-    carry, top = rule.backward(output, last, kept, carry)
+    carry, last = rule.backward(output, last_layer, kept, carry)
     carry, readings = walk.backward_to_depth(rule, specs[1], stack, hidden.stack, carry, depth - 1)
     _, one = rule.backward(specs[0], first, hidden.first, carry)
-    return Returned(ahead, one, readings, top)
+    return Returned(ahead, one, readings, last)
 
 
 def _layers(plan: Plan, drawn: Drawn, numbers: Numbers, *, back: bool = False) -> Any:

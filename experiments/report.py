@@ -1,0 +1,118 @@
+"""What do the results say, on one page?
+
+Gathers what the experiments left in the folder of `--out`: their figures, tables and pages, with
+what made them, as one page with a table of contents.
+"""
+
+import base64
+import csv
+import dataclasses
+import html
+import importlib
+import json
+from pathlib import Path
+
+from experiments import common
+
+MOST_ROWS = 100  # of a table that are shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(common.Options):
+    """Options of the report."""
+
+
+def main(config: Config) -> None:
+    from jaxmlp import report
+
+    with common.Results("report", config) as results:
+        found = runs(config.out)
+        sections = [section(config.out, about) for about in found]
+        names = [Path(about["name"]).name for about in found]
+        contents = "".join(f'<li><a href="#{html.escape(n)}">{html.escape(n)}</a></li>'
+                           for n in names)  # fmt: skip
+        body = f"<nav><ul>{contents}</ul></nav>" if found else "<p>There are no results yet.</p>"
+        text = report.page(
+            "What the experiments found", body + "".join(sections),
+            provenance=results.provenance(),
+        )  # fmt: skip
+        with results.path(".html") as path:
+            path.write_text(text, encoding="utf-8")
+        rows = [{"experiment": about["name"], "files": len(about["files"]),
+                 "state": about["state"]} for about in found]  # fmt: skip
+        if rows:
+            common.table("Gathered", rows)
+
+
+def runs(folder: Path) -> list[dict]:
+    """What the JSON of each run says, by name; others in the folder are left alone."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            about = json.loads(path.read_text())
+            files = [str(name) for name in about["files"] if (folder / str(name)).is_file()]
+            kept = {"name": path.stem, "files": files, "state": str(about["state"])}
+            kept["made"] = {k: v for k, v in about.items() if k not in ("files", "state")}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if path.stem != "report":
+            found.append(kept)
+    return found
+
+
+def section(folder: Path, about: dict) -> str:
+    """One experiment: its question, its figures, its tables, its pages, and what made them."""
+    from jaxmlp import report
+
+    name, parts = html.escape(about["name"]), []
+    for file in about["files"]:
+        path = folder / file
+        if path.suffix == ".png":
+            data = base64.b64encode(path.read_bytes()).decode()
+            alt = html.escape(f"Figure {path.stem}")
+            parts.append(f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"></figure>')
+        elif path.suffix == ".csv":
+            rows, more = table(path)
+            parts.append('<div class="scroll" tabindex="0" role="region" aria-label="Table">'
+                         f"{report.as_html(rows, path.name)}</div>{more}")  # fmt: skip
+        elif path.suffix == ".html":
+            link = html.escape(path.name)
+            parts.append(f'<p>A page to explore: <a href="{link}">{link}</a></p>')
+    made = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>"
+                   for k, v in about["made"].items())  # fmt: skip
+    state = "" if about["state"] == "finished" else f"<p>{html.escape(about['state'])}</p>"
+    question = f"<p>{html.escape(asks(about['name']))}</p>"
+    return (f'<section id="{name}"><h2>{name}</h2>{question}{state}{"".join(parts)}'
+            f'<details><summary>what made it</summary><dl>{made}</dl></details></section>'
+            )  # fmt: skip
+
+
+def table(path: Path) -> tuple[list[dict], str]:
+    """The first rows of a CSV, and how many there are."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    shown = [{str(name): number(cell) for name, cell in row.items()} for row in rows[:MOST_ROWS]]
+    more = f'<p class="note">{len(shown)} of {len(rows):,} rows.</p>'
+    return shown, more if len(shown) < len(rows) else ""
+
+
+def number(cell: str):
+    """A number as one, so that it is written as all numbers are; text without CSV's apostrophe."""
+    if cell and cell[:2] in ("'=", "'+", "'-", "'@"):
+        return cell[1:]
+    try:
+        return float(cell) if "." in cell or "e" in cell else int(cell)
+    except (TypeError, ValueError):
+        return cell
+
+
+def asks(name: str) -> str:
+    """The question of an experiment: the first line of its module."""
+    try:
+        return (importlib.import_module(f"experiments.{name}").__doc__ or "").splitlines()[0]
+    except (ImportError, IndexError, ValueError):
+        return ""
+
+
+if __name__ == "__main__":
+    common.run(main, common.parse(Config, __doc__))
