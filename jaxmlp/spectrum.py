@@ -16,6 +16,7 @@ algorithm for the SVD of a long product of matrices", 1997; J. Demmel and K. Ves
 method is more accurate than QR", 1992.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -190,10 +191,11 @@ def _directions(mlp: MLP, k: int) -> int:
 
 
 def _walked(mlp: MLP, k: int, params, X):
-    """Return the frame of the inputs, the open logs of layers 1..L, and whether a layer is out of
-    range."""
+    """Return the inputs' frame, the open logs of layers 1..L, whether a layer leaves the range."""
     full = min(mlp.sizes[0], mlp.sizes[-1])
-    one, runs = rule(_directions(mlp, k)), mlp.runs
+    # Neighbours of equal shape become a stack: a loop compiles as fast as one layer
+    one, runs = rule(_directions(mlp, k)), dataclasses.replace(mlp, stack_from=1).runs
+    # Forwards as the magnitudes go, back with the frame of the output
     params = [flow.sized(layer) for layer in canonical(runs, params)]
     (A, _), saved, ahead = walk.forward(one, runs, params, (flow.scaled_input(X), None))
     top = output_frame(
@@ -240,9 +242,10 @@ def _onto_stream(spec: Spec, layer, kept: flow.Kept, A, rows, stream: Any):
     rows, d = rows * slope[:, None], A.shape[1]
     left = jnp.sum(slope != 0, axis=1)
     if spec.norm is not None:
-        assert kept.r is not None  # a norm keeps it
+        assert kept.r is not None  # a norm keeps both
+        assert kept.r_exponent is not None
         r = times_power(kept.r, -kept.r_exponent)
-        rows = spec.norm.vjp(kept.U[:, None], r[:, None], rows)  # pyright: ignore
+        rows = jax.vmap(functools.partial(spec.norm.vjp, kept.U, r), 1, 1)(rows)
         # It closes the mean and, without eps, U; what gates have closed already may be these
         left = jnp.minimum(left, d - spec.norm.centred - (spec.norm.eps == 0))
     if stream is not None:

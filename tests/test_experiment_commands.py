@@ -9,12 +9,14 @@ import math
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
 
 from experiments import common, equivalence
+from experiments.common import told
 from jaxmlp import checks
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +63,11 @@ WRONG = [
     ("depth_sweep", "--activations rleu", "unknown activation 'rleu'; did you mean 'relu'?"),
     ("depth_sweep", "--activations linear:1:2:3", "activation 'linear:1:2:3'"),
     ("depth_sweep", "--inits xavier", "unknown initializer 'xavier'"),
+    ("depth_sweep", "--residuals -1", "residual must be finite and above 0, got -1.0"),
+    ("depth_sweep", "--residuals reszero", "unknown residual 'reszero'; did you mean 'rezero'?"),
+    ("depth_sweep", "--norms batch", "batch normalisation couples the samples"),
+    ("depth_sweep", "--workers -1", "workers must be at least 0, got -1"),
+    ("depth_sweep", "--workers 2 --dask tcp://x", "give --workers or --dask, not both"),
     ("depth_sweep", "--theory-nets 1", "theory_nets must be at least 2, got 1"),
     ("depth_sweep", "--vanishing 10 --exploding 1", "expected 0 < vanishing < exploding"),
     (
@@ -74,6 +81,7 @@ WRONG = [
     ("remedies", "--cures layer", "unknown cure 'layer'; did you mean 'layer norm'?"),
     ("remedies", "--width 2", "width must be at least 3, got 2"),
     ("jacobian", "--depths 1", "depths must be at least 2, got 1"),
+    ("jacobian", "--activations rleu", "unknown activation 'rleu'; did you mean 'relu'?"),
     ("phase_diagram", "--dots 0", "dots must be at least 1, got 0"),
     (
         "phase_diagram",
@@ -303,7 +311,7 @@ from experiments import common
 from jaxmlp import checks  # before the clock runs
 
 def main(config):
-    with common.Results("fake", config) as results:
+    with common.Results("fake", config, "go on with: fake") as results:
         if config.seed:
             results.csv([{"a": 1}])
         with results.path("_half.csv") as path:
@@ -332,6 +340,7 @@ def test_an_interrupt_leaves_what_was_measured_and_says_so_in_one_line(tmp_path)
             _, told = run.communicate(timeout=30)
         assert run.returncode == 128 + getattr(signal, name)
         assert told.startswith(f"interrupted by {name}")
+        assert told.endswith("; go on with: fake\n")
         assert told.count("\n") == 1
     kept, nothing = tmp_path / "SIGTERM", tmp_path / "SIGINT"
     assert {path.name for path in kept.iterdir()} == {"fake.csv", "fake.json"}
@@ -421,3 +430,14 @@ def x64():
     import jax
 
     return jax.config.jax_enable_x64
+
+
+def test_progress_says_how_fast_it_goes_and_how_long_it_takes_still(monkeypatch, capsys):
+    times = iter([100.0, 110.0])
+    monkeypatch.setattr(told, "time", types.SimpleNamespace(monotonic=lambda: next(times)))
+    with common.progress("networks") as report:
+        report(100, 400)  # those that a store held
+        report(150, 400)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "networks: 100 of 400"
+    assert second == "networks: 150 of 400, 5 a second, 0:00:50 left"

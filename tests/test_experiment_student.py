@@ -61,6 +61,52 @@ def test_each_step_of_E3_is_named_with_its_mistake(tmp_path):
         assert step in line["diagnosis"] or mistake in ("sign", "sum_not_mean", "extra_l2")
 
 
+LOOP = """
+import numpy as np
+
+def backward(params, X, Y):
+    W1, b1, W2, b2 = params
+    m = len(X)
+    dW1, db1, dW2, db2 = (np.zeros_like(p) for p in params)
+    for i in range(m):
+        x, y = X[i], Y[i]
+        z1 = x @ W1 + b1
+        a1 = np.where(z1 > 0, z1, 0.0)
+        z2 = a1 @ W2 + b2
+        a2 = np.exp(z2) / np.sum(np.exp(z2))
+        d2 = a2 - y
+        dW2 += np.outer(a1, d2) / m
+        db2 += d2 / m
+        d1 = (W2 @ d2) * (z1 > 0)
+        dW1 += np.outer(x, d1) / m
+        db1 += d1 / m
+    return dW1, db1, dW2, db2
+"""
+# What to write otherwise, and what is then said
+IN_A_LOOP = {
+    "(z1 > 0)": ("(1 - a1**2)", "other_derivative"),
+    "np.outer(a1, d2)": ("np.outer(z1, d2)", "Z_for_A"),
+    "z1 = x @ W1 + b1": ("z1 = x @ W1", "bias_left_out"),
+    "d2 = a2 - y": ("d2 = 0.1 * (a2 - y)", "factor"),
+    "range(m)": ("range(m - 1)", "some_samples"),
+    "X[i], Y[i]": ("X[i], Y[m - 1 - i]", "Y_moved"),
+    "np.outer(x, d1) / m": ("np.outer(x, W2 @ d2) / m", "dA_for_dZ"),
+    "return dW1, db1, dW2, db2": ("return (dW2, db2), (dW1, db1)", "reversed"),
+    "(z1 > 0)\n": ("((W2 @ d2) > 0)\n", "gate_of_dA"),
+}
+
+
+def test_mistakes_in_a_loop_over_the_samples_are_named(tmp_path):
+    assert all(LOOP.count(old) == 1 or old == "(z1 > 0)" for old in IN_A_LOOP)
+    files = {
+        f"l{i}.py": LOOP.replace(old, new) for i, (old, (new, _)) in enumerate(IN_A_LOOP.items())
+    }
+    found = lines(tmp_path, {"right.py": LOOP, **files})
+    assert found.pop("right.py")["passed"] == "yes"
+    for line, (_, mistake) in zip(found.values(), IN_A_LOOP.values(), strict=True):
+        assert mistake in line["mistake"].split(" or ")
+
+
 NOTEBOOK = {
     "cells": [
         {"cell_type": "markdown", "source": ["# Backward"]},

@@ -213,13 +213,10 @@ def test_networks_along_their_vectors_are_the_plain_networks_too():
 
 NARROW = [  # 24 layers of 32 units, 600 networks: the shift is many standard errors
     ("tanh", 1.0, 0.0, 1.0, None),
-    ("gelu", 2.0, 0.0, 0.5, None),
     ("relu", 2.0, 0.1, "1/sqrt(depth)", None),
-    ("relu", 2.0, 0.0, None, "layer"),
     ("gelu", 2.0, 0.1, None, "rms"),
     ("sigmoid", 1.0, 0.0, None, "rms"),
     ("tanh", 1.5, 0.1, 2.0, "layer"),
-    ("relu", 2.0, 0.0, 1.0, "rms"),
 ]
 
 
@@ -332,7 +329,7 @@ def test_behind_a_norm_a_critical_point_leaves_room_for_biases():
             ValueError,
             "does not depend on depth",
         ),
-        (lambda: predict("gelu", 2.0, 0.0, 30, residual=1e6, width=32), ValueError, "leave"),
+        (lambda: predict("gelu", 2.0, 0.0, 30, residual=1e6, width=4), ValueError, "leave"),
         (lambda: predict("relu", 2.0, 0.0, 60, residual=1.0, width=2), ValueError, "fall silent"),
     ],
 )
@@ -342,7 +339,7 @@ def test_what_is_wrong_is_said_in_one_sentence(call, error, sentence):
 
 
 def test_homogeneous_networks_go_on_beyond_the_range_of_float64():
-    of = predict("relu", 2.0, 0.0, 30, residual=1e6, width=32)  # q grows by 1e12 in every layer
+    of = predict("relu", 2.0, 0.0, 30, residual=1e6, width=8)  # q grows by 1e12 in every layer
     assert of.q[-1] == math.inf
     assert of.log10_stream[0] == pytest.approx(29 * 12 / 2, rel=1e-9)
     assert np.isfinite(of.mean).all()

@@ -9,14 +9,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+RECIPES = (ROOT / "experiments" / "RECIPES.md").read_text()
 
 
-EXAMPLES = re.findall(
-    r"^```python\n(.*?)^```\n\nprints\n\n```\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE
-)
+def examples(page):
+    """The blocks of code of a page, each with what it says that it prints."""
+    found = re.findall(
+        r"^```python\n(.*?)^```\n\nprints\n\n```\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE
+    )
+    assert len(found) == page.count("```python") > 0, "an example goes untested"
+    return found
 
 
-@pytest.mark.parametrize(("example", "output"), EXAMPLES)
+@pytest.mark.parametrize(("example", "output"), examples(README))
 def test_each_example_prints_what_the_readme_says(example, output):
     printed = subprocess.run(
         [sys.executable, "-c", example], capture_output=True, text=True, check=True, cwd=ROOT
@@ -24,8 +29,11 @@ def test_each_example_prints_what_the_readme_says(example, output):
     assert printed == output
 
 
-def test_no_example_goes_untested():
-    assert len(EXAMPLES) == README.count("```python") > 1
+@pytest.mark.parametrize(("recipe", "output"), examples(RECIPES))
+def test_each_recipe_prints_what_its_page_says(recipe, output, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(recipe, "recipe", "exec"), {"__name__": "recipe"})
+    assert capsys.readouterr().out == output
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import plants
 import pytest
 
+import jaxmlp
 from jaxmlp import check_grads
 
 CASE = plants.Case("sigmoid", 2)
@@ -76,6 +77,23 @@ def test_tuples_in_a_natural_order_are_read(order):
         assert named(certificate) == {"reversed"}
     else:
         assert {row.verdict for row in certificate.rows} == {"right"}
+
+
+def test_pairs_of_one_unit_are_pairs():
+    J = jaxmlp.Objective(jaxmlp.MLP((1, 1, 1), hidden="tanh", output="linear"), "mse")
+    params = ((np.array([[0.5]]), np.array([0.1])), (np.array([[0.7]]), np.array([0.2])))
+    layers = tuple(jaxmlp.Layer(*pair) for pair in params)
+
+    def candidate(params, X, Y):
+        (W1, b1, *_), (W2, b2, *_) = params
+        A1 = np.tanh(X @ W1 + b1)
+        dZ2 = 2 * (A1 @ W2 + b2 - Y)
+        dZ1 = dZ2 @ W2.T * (1 - A1**2)
+        mean = lambda dZ: dZ.mean(axis=0, keepdims=True)  # noqa: E731
+        return [(X.T @ dZ1 / len(X), mean(dZ1)), (A1.T @ dZ2 / len(X), mean(dZ2))]
+
+    X = np.array([[1.0], [2.0], [-1.0]])
+    assert check_grads(candidate, J, layers, X, 3 * X).passed
 
 
 @pytest.mark.parametrize("nothing", [{"W1": 1}, {}, {"gradient": 3}, None, np.ones(3), "grads"])
@@ -153,9 +171,7 @@ def test_a_reversed_list_is_not_transposed():
 
 
 def test_two_mistakes_at_once_are_told_one_after_the_other():
-    pairs = [plants.outcome_of_two(CASE, *pair) for pair in plants.PAIRS]
-    assert set(pairs) <= {"named", None}
-    assert pairs.count("named") >= 6
+    assert {plants.outcome_of_two(CASE, *pair) for pair in plants.PAIRS[1::2]} == {"named"}
 
 
 def test_given_forward_steps_are_looked_at_first():

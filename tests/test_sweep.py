@@ -3,6 +3,9 @@
 import csv
 import functools
 import logging
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 import jaxmlp
 from jaxmlp.flow import FlowStatus, GradientFlow
 from jaxmlp.initializers import gaussian
-from jaxmlp.sweep import verdict
+from jaxmlp.sweep import SweepTable, engine, plan, verdict, workers
 
 (DIGITS,) = jaxmlp.datasets.standardize(jaxmlp.datasets.digits())
 DATA = {"X": DIGITS.X[:32], "Y": DIGITS.Y[:32]}
@@ -189,3 +192,125 @@ def test_bad_grids_are_refused(options, message):
 def test_regression_targets_work_too():
     table = sweep(Y=DATA["X"][:, :2], loss="mse")
     assert np.isfinite(table.columns()["log10_delta"]).all()
+
+
+# --- remedies, executors, stores ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("residuals", "norm"),
+    [(("rezero", 0.5), None), ((None, "rezero", "1/sqrt(depth)", 0.5), "rms")],
+)
+def test_rows_of_networks_with_remedies_are_those_of_gradient_flow(residuals, norm):
+    table = sweep(inits=("he",), depths=(1, 5), residuals=residuals, norms=norm)
+    assert len(table.summary()) == 2 * len(residuals)
+    for row in table.select(depth=5).summary():
+        remedy = {name: row[name] for name in ("residual", "norm")}
+        mlp = jaxmlp.MLP((64, *[12] * 5, K), hidden="tanh", stack_from=2, **remedy)
+        flow = jaxmlp.gradient_flow(jaxmlp.Objective(mlp, "cross_entropy"))
+        flow = flow(mlp.init(jax.random.key(0), "he"), **DATA)
+        own = table.select(depth=5, **remedy).columns()
+        for field in GradientFlow._fields:
+            np.testing.assert_allclose(own[field], getattr(flow, field), atol=2e-5, rtol=0)
+        change = flow.log10_stream[0] - flow.log10_stream[-2]
+        assert row["log10_change"] == pytest.approx(float(change), abs=4e-5)
+
+
+def assert_same_bits(one, other):
+    one, other = one.columns(), other.columns()
+    assert list(one) == list(other)
+    for name, column in one.items():
+        np.testing.assert_array_equal(column, other[name], err_msg=name)
+        assert column.dtype == other[name].dtype
+
+
+GRID = {"activations": ("tanh", "relu"), "depths": (1, 4), "seeds": (0, 1)}
+
+
+@functools.cache
+def two_activations():
+    return sweep(**GRID)
+
+
+def test_the_table_has_the_same_bits_from_one_thread_and_from_a_store_filled_in_parts(tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        assert_same_bits(two_activations(), sweep(**GRID, executor=pool))
+    store, done = tmp_path / "sweep.db", []
+    sweep(**(GRID | {"depths": 4, "seeds": (1,)}), store=store)
+    sweep(**(GRID | {"depths": 1}), store=store)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(**GRID, store=store, progress=interrupt_at(7))
+    table = sweep(**GRID, store=store, progress=lambda *at: done.append(at))
+    assert_same_bits(two_activations(), table)
+    assert done[0][0] >= 6  # what the store had
+    again = sweep(**GRID, store=store, progress=lambda *at: done.append(at))
+    assert done[-1] == (8, 8)
+    assert_same_bits(two_activations(), pickle.loads(pickle.dumps(again)))
+    # Read without the grid: sorted by names, or some of them
+    read = jaxmlp.SweepTable.from_store(store, activation="relu", depth=[1, 4])
+    assert_same_bits(two_activations().select(activation="relu", seed=0), read.select(seed=0))
+
+
+def interrupt_at(number):
+    def progress(done, total):
+        if done >= number:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_rows_do_not_depend_on_which_activations_are_swept_together():
+    alone = sweep(**(GRID | {"activations": "relu"}))
+    assert_same_bits(two_activations().select(activation="relu"), alone)
+
+
+def test_a_network_is_measured_again_if_the_data_or_the_engine_are_others(tmp_path, monkeypatch):
+    store = tmp_path / "sweep.db"
+
+    def measured(**options):
+        told = []
+        sweep(**options, depths=1, store=store, progress=lambda *at: told.append(at))
+        return SweepTable.from_store(store)
+
+    measured()
+    assert len(measured().summary()) == 1
+    table = measured(X=DATA["X"] * 2)
+    assert len({row["data"] for row in table.summary()}) == 2
+    monkeypatch.setattr(engine, "VERSION", engine.VERSION + 1)
+    table = measured()
+    assert len(table.summary()) == 3
+    assert {row["engine"] for row in table.summary()} == {1, 2}
+
+
+def test_what_a_store_does_not_hold_is_said(tmp_path):
+    store = tmp_path / "sweep.db"
+    with pytest.raises(ValueError, match="there is no store"):
+        SweepTable.from_store(store)
+    sweep(depths=1, store=store)
+    with pytest.raises(ValueError, match="has depth = 9"):
+        SweepTable.from_store(store, depth=9)
+    with pytest.raises(ValueError, match="unknown column 'dept'; did you mean 'depth'"):
+        SweepTable.from_store(store, dept=1)
+
+
+def test_functions_of_ones_own_stay_in_this_process(tmp_path):
+    own = jaxmlp.Activation("own", jax.numpy.tanh, lambda Z, A: 1 - A**2)
+    with pytest.raises(ValueError, match="activation 'own' is one's own: a store takes"):
+        sweep(activations=own, store=tmp_path / "sweep.db")
+    with pytest.raises(ValueError, match="is one's own: an executor of processes"):
+        sweep(inits=jax.nn.initializers.he_normal(), executor=workers(1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_parquet_without_a_library_for_it_is_a_sentence(monkeypatch, tmp_path):
+    for name in ("polars", "pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModuleNotFoundError, match="to_parquet needs polars or pyarrow"):
+        tanh_sweep().to_parquet(tmp_path / "sweep.parquet")
+
+
+def test_a_plan_says_what_would_be_measured():
+    network = jaxmlp.MLP((64, 12, 12, K))
+    found = plan(activations="tanh", inits=("he", "lecun"), depths=2, width=12, **DATA)
+    assert (found.networks, found.jobs, found.held) == (2, 2, 0)
+    assert found.parameters == 2 * network.num_parameters

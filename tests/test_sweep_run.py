@@ -21,7 +21,7 @@ import sweep_jobs
 from sweep_jobs import jobs, measure, measure_or_die, rows, sweep
 
 from jaxmlp.sweep import store as stores
-from jaxmlp.sweep.run import run, workers
+from jaxmlp.sweep.run import WorkersDied, run, workers
 from jaxmlp.sweep.store import Store
 
 NUMBER = 60
@@ -71,7 +71,7 @@ def test_a_job_that_kills_its_worker_is_named_after_the_third_time():
     kept = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(RuntimeError, match=r"died 3 times .*networks=\[2, 3\]"):
+        with pytest.raises(WorkersDied, match=r"died 3 times .*networks=\[2, 3\]"):
             run(measure_or_die, jobs(4), keep=kept.append, executor=workers(1))
     assert all(0 in results for results in kept)
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ def run(main: Callable[[Config], Any], config: Config) -> None:
     measured, say so in one line, and end with 130 and 143.
     """
     os.environ["MPLBACKEND"] = "Agg"
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     from jaxmlp import checks

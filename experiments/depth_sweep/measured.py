@@ -15,9 +15,12 @@ def measure(config: Config):
     """The sweep, by threads, processes or dask's workers."""
     X, Y = common.digits(config.num_samples)
     with executor(config) as where, common.progress("networks") as report:
-        return jaxmlp.depth_sweep(
-            **grid(config), X=X, Y=Y, executor=where, store=config.store, progress=report
-        )
+        try:
+            return jaxmlp.depth_sweep(
+                **grid(config), X=X, Y=Y, executor=where, store=config.store, progress=report
+            )
+        except jaxmlp.sweep.WorkersDied as error:
+            raise ValueError(f"{error}; {go_on(config)}") from error
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import experiments.jacobian
 from experiments import common
-from experiments.jacobian.options import VARIANCES, Config, check
+from experiments.jacobian.options import Config, check
 
 NOTE = """
 predicted: for layers of infinite width at this depth; the spread of s^2 is its variance over the
@@ -15,8 +15,8 @@ def main(config: Config) -> None:
     from experiments.jacobian import figures, measured
 
     check(config)
-    grid = [(a, w, d) for a in VARIANCES for w in ("gaussian", "orthogonal") for d in config.depths]
-    found = []
+    kinds, found = ("gaussian", "orthogonal"), []
+    grid = [(a, w, d) for a in config.activations for d in config.depths for w in kinds]
     with common.Results("jacobian", config) as results, common.progress("networks") as report:
         for done, kind in enumerate(grid, start=1):
             found.append(measured.measure(config, *kind))
@@ -31,5 +31,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    smoke = {"depths": (2, 5), "width": 6, "num_nets": 1}
+    smoke = {"activations": ("linear", "relu"), "depths": (5,), "width": 6, "num_nets": 1}
     common.run(main, common.parse(Config, experiments.jacobian.__doc__, **smoke))

@@ -4,16 +4,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments.jacobian import measured
-from experiments.jacobian.options import VARIANCES, Config
+from experiments.jacobian.options import Config
 from jaxmlp.plotting.style import BLUE, COLOURS, GREEN, VERMILION, bare
 
 
 def spectra(config: Config, found: list):
     """A panel for each kind: log10 of the singular values over the depth, by rank; theory lines."""
-    acts, n = list(VARIANCES), config.width
+    acts, n = config.activations, config.width
     figure, axes = plt.subplots(
         2, len(acts), figsize=(3.2 * len(acts) + 0.6, 6), sharex=True, sharey="col",
-        layout="constrained",
+        squeeze=False, layout="constrained",
     )  # fmt: skip
     place = (np.arange(n) + 0.5) / n
     for m in found:
@@ -40,19 +40,21 @@ def spectra(config: Config, found: list):
         ax.set_ylabel("log10 s over depth")
     for ax in axes[1]:
         ax.set_xlabel("rank / width")
-    deepest = max(found, key=lambda m: (m.activation == "linear") * (m.weights[0] == "g") * m.depth)
-    span = np.nanmean(deepest.log10_s[:, 0] - deepest.log10_s[:, -1])
+    first = max((m for m in found if m.weights == "gaussian"), key=lambda m: m.depth)
+    open_ = np.where(np.isfinite(first.log10_s), first.log10_s, np.nan)
+    span = np.mean(np.nanmax(open_, axis=1) - np.nanmin(open_, axis=1))
     figure.suptitle(
-        f"Gaussian layers spread the Jacobian over {span:,.0f} decades in {deepest.depth:,} layers; "
-        "orthogonal linear\nlayers keep it at one. Lines: exponents of the theory; triangles: the "
-        "largest value in theory", fontsize=10,
-    )  # fmt: skip
+        f"{first.depth:,} Gaussian {first.activation} layers spread the Jacobian over {span:,.0f} "
+        "decades; orthogonal weights keep it together.\nLines: exponents in theory; triangles: the "
+        "largest value in theory",
+        fontsize=10,
+    )
     return figure
 
 
 def by_layer(config: Config, found: list):
     """How directions grow from layer to layer, the mean of the networks, in the deepest ones."""
-    own = [m for m in found if m.depth == max(config.depths) and m.weights == "gaussian"]
+    own = [m for m in found if m.exponents is not None]
     figure, axes = plt.subplots(
         1, len(own), figsize=(3.2 * len(own) + 0.6, 3.4), squeeze=False, layout="constrained"
     )

@@ -14,13 +14,14 @@ from jaxmlp import initializers, meanfield, spectrum
 
 class Measured(NamedTuple):
     """Networks of one kind: log10_s `(nets, n)`, largest first; exponents `(nets, L, n)` in decades
-    of the directions, layer by layer; the theory of the Jacobian at infinite width."""
+    of the directions, layer by layer, of the deepest Gaussian ones, None of others; the theory of
+    the Jacobian at infinite width."""
 
     activation: str
     weights: str
     depth: int
     log10_s: np.ndarray
-    exponents: np.ndarray
+    exponents: np.ndarray | None
     predicted: meanfield.Jacobian
 
 
@@ -40,10 +41,12 @@ def measure(config: Config, activation: str, weights: str, depth: int) -> Measur
         X = np.random.default_rng(seed).standard_normal((1, n), np.float32)
         X /= np.sqrt(np.mean(X**2))
         spectra.append(np.asarray(spectrum.jacobian_spectrum(mlp)(params, X))[0])
-        of = spectrum.lyapunov_exponents(mlp)(params, X)
-        exponents.append(np.asarray(of.per_layer)[:, 0] / math.log(10))
+        if weights == "gaussian" and depth == max(config.depths):
+            of = spectrum.lyapunov_exponents(mlp)(params, X)
+            exponents.append(np.asarray(of.per_layer)[:, 0] / math.log(10))
     predicted = meanfield.jacobian(activation, sigma_w2, 0.0, depth, weights)
-    return Measured(activation, weights, depth, *map(np.array, (spectra, exponents)), predicted)
+    by_layer = np.array(exponents) if exponents else None
+    return Measured(activation, weights, depth, np.array(spectra), by_layer, predicted)
 
 
 def theory(config: Config, activation: str, weights: str):

@@ -48,7 +48,7 @@ def tell(rows: common.Rows) -> None:
 def cell(value):
     if not isinstance(value, float):
         return value
-    return "any" if math.isinf(value) else f"{value:.3g}"
+    return "any" if math.isinf(value) else f"{value:.5g}"
 
 
 if __name__ == "__main__":

@@ -42,8 +42,9 @@ def verdict(claim: Claim) -> str:
     }
     if all(held.values()):
         return "agrees"
-    agreed = [name for name, holds in held.items() if holds]
-    return f"agrees with {agreed[0]}, not the other" if agreed else "differs"
+    if not any(held.values()):
+        return "differs"
+    return "agrees with theory, not the paper" if held["theory"] else "agrees with the paper only"
 
 
 def mean_and_error(values: Any) -> tuple[float, float]:

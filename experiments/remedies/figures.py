@@ -64,7 +64,8 @@ def accuracies(rows: list[dict], ax):
     )
     at = np.arange(len(rows))[::-1]
     ax.barh(at, mean, color=[COLOURS[name] for name in names], height=0.7)
-    ax.errorbar(mean, at, xerr=[mean - low, high - mean], fmt="none", ecolor="black", capsize=2)
+    reach = np.maximum([mean - low, high - mean], 0)  # a mean of equal numbers rounds
+    ax.errorbar(mean, at, xerr=reach, fmt="none", ecolor="black", capsize=2)
     ax.axvline(0.1, color="black", ls=":", lw=1)
     ax.set_yticks(at, names)
     ax.set(xlim=(0, 1.05), xlabel="training accuracy, best learning rate")

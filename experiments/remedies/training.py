@@ -29,6 +29,7 @@ def trained(config: Config, kind: Kind) -> common.Rows:
         epochs=config.epochs, batch_size=config.batch_size, key=jax.random.key(config.seed),
     )  # fmt: skip
     assert history.accuracy is not None
+    assert history.diverged is not None
     chance = float(np.bincount(Y).max() / len(Y))
     return [
         {

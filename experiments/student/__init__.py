@@ -11,5 +11,9 @@ of its own that knows nothing of the right answer; a crash or an endless loop is
 other. It runs with your rights: read it first if you do not know its author. The exit status is 0
 when every file has its answer, right or wrong; with --strict it is 1 unless all are right.
 
---verbose adds the columns that `help(jaxmlp.Certificate.text)` explains.
+For each array of yours, c, against the right one, r: difference is max|c - r| / max|r|, tolerance
+what rounding explains of that. --verbose adds cosine (of the angle between c and r: 1 for a
+multiple), norm ratio |c| / |r|, sign flips (entries of opposite sign), ulp (max|c - r| in units of
+the last place of r's largest entry), at kinks (entries for which two derivatives are right) and
+second route (how far c is from a numeric derivative of J).
 """

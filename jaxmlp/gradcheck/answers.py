@@ -120,8 +120,14 @@ def _layered(result: Any, params: Any) -> Leaves | None:
         return _by_names(result, params)
     if not isinstance(result, tuple | list) or isinstance(result, Layer):
         return None
-    stored = _as_stored(result, params)
-    return stored or _in_order(result, params) or _each_layer(result)
+    if stored := _as_stored(result, params):
+        return stored
+    right, pairs = by_name(params), _each_layer(result)
+    # Of units that are few, other orders may have the shapes of pairs too
+    fits = (name in right and _fits(x, right[name].shape) for name, x in (pairs or {}).items())
+    if pairs and pairs.keys() == right.keys() and all(fits):
+        return pairs
+    return _in_order(result, params) or pairs
 
 
 def _by_names(result: Mapping, params: Any) -> Leaves:

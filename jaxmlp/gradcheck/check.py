@@ -32,13 +32,15 @@ def check_grads(
     Args:
       candidate: `candidate(*args)` -> the gradient in the first argument, or (value, gradient);
         in JAX or NumPy. The gradient may be a pytree like the parameters; for a network also a list
-        of (dW, db) or a dict of dW1, db1, ... (or W1, b1, ...) and steps dZ2, dA1, Z1, ...
+        of (dW, db), those arrays one after the other, or a dict of dW1, db1, ... (or W1, grad_b1,
+        ...) and steps dZ2, dA1, Z1, ... It is asked with plain layers, also if params stack them.
       J: an Objective, with args (params, X, Y), or any scalar function of args.
       reference: a plain function with J's values, for a J with a custom rule.
       rtol: a tolerance for every array, in place of the one above.
 
     Returns:
-      A `Certificate`: `.passed`, `.first_wrong`, `.diagnoses`; it prints as a table.
+      A `Certificate`: `.passed`, `.first_wrong`, `.diagnoses`; it prints as a table,
+      `.text(verbose=True)` as a longer one.
 
     Raises:
       TypeError: under a JAX trace. What J or the candidate itself raises goes through.

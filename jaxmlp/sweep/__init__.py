@@ -3,7 +3,7 @@
 from jaxmlp.sweep.depth import Planned, depth_sweep, plan
 from jaxmlp.sweep.engine import measure
 from jaxmlp.sweep.grid import Job, Network
-from jaxmlp.sweep.run import run, workers
+from jaxmlp.sweep.run import WorkersDied, run, workers
 from jaxmlp.sweep.table import VERDICTS, SweepTable, verdict
 from jaxmlp.sweep.training import training_sweep
 
@@ -13,6 +13,7 @@ __all__ = [
     "Network",
     "Planned",
     "SweepTable",
+    "WorkersDied",
     "depth_sweep",
     "measure",
     "plan",

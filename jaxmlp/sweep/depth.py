@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp import edge
+from jaxmlp import checks, edge
 from jaxmlp.layer import Layer
 from jaxmlp.objective import check
 from jaxmlp.sweep import engine, grid, together
@@ -62,9 +62,9 @@ def depth_sweep(
         measured again, unless the data, the dtype or the engine's version are others: a sweep that
         was ended goes on from there. The table is read from it when it is asked for its rows.
       devices: of one platform, as `jax.devices()` lists them; networks are spread over them.
-      networks_at_once: so many of equal shapes go through one program side by side. By default as
-        many as fit on an accelerator, and 1 on a CPU, where several threads are faster. Batched
-        products round otherwise: numbers agree to about 1e-5 decades.
+      networks_at_once: so many of equal shapes go through one program side by side on each device.
+        By default as many as fit on an accelerator, and 1 on a CPU, where several threads are
+        faster. Batched products round otherwise: numbers agree to about 1e-5 decades.
       progress: `progress(networks_done, networks)`, called in this thread.
 
     Raises:
@@ -80,11 +80,16 @@ def depth_sweep(
         grid.refuse_own(cells, "a store" if store is not None else "an executor of processes")
         X, Y = np.asarray(X), np.asarray(Y)
     jobs: Any = cells.jobs
+    prepare: Callable = lambda jobs: None  # noqa: E731
     measure = functools.partial(engine.measure, X=X, Y=Y, outputs=K, functions=functions)
-    at_once = together.at_once(networks_at_once, devices, _bytes_at_once(cells, X))
+    if networks_at_once is not None:
+        checks.integer("networks_at_once", networks_at_once, at_least=1)
+    here, at_once = in_this_process(executor), 1
+    if not here and (networks_at_once or devices):
+        raise ValueError("devices and networks_at_once belong to this process: leave executor out")
+    if here:
+        at_once = together.at_once(networks_at_once, devices, _bytes_at_once(cells, X))
     if at_once > 1 or devices is not None:
-        if not in_this_process(executor):
-            raise ValueError("devices and networks_at_once belong to this process: leave executor")
         jobs = together.batches(jobs, X, K, at_once)
         # Programs of several devices wait for each other: one thread starts them in one order
         executor = executor or functools.partial(ThreadPoolExecutor, 1)
@@ -92,12 +97,14 @@ def depth_sweep(
             together.measure_together, X=X, Y=Y, outputs=K, functions=functions, at_once=at_once,
             devices=devices,
         )  # fmt: skip
-    elif in_this_process(executor):
-        engine.compile_together(jobs, X, Y, K, functions)
+    elif here:
+        prepare = functools.partial(
+            engine.compile_together, X=X, Y=Y, outputs=K, functions=functions
+        )
     read = collect(
         measure, jobs, cells.networks, store=store, key=functools.partial(key, **about),
         about={"X": X.shape, "Y": Y.shape, "outputs": K, **about},
-        executor=executor, progress=progress,
+        executor=executor, prepare=prepare, progress=progress,
     )  # fmt: skip
     read_columns = lambda: table_columns(read(), **about)  # noqa: E731
     return SweepTable(read_columns() if store is None else read_columns)

@@ -117,23 +117,29 @@ def measure(
         ahead, back = jax.device_get((hidden.readings, back))
         found = {}
         for network, own in zip(job.networks, back, strict=True):
-            found[network] = columns(ahead, own, len(X), network.depth)
+            found[network] = rows_of(ahead, own, len(X), network.depth)
             if np.any(found[network]["status"] == flow.UNDECIDED):  # once more, with care
                 careful, depth = plan._replace(quick=False), network.depth
                 hidden = compiled(forward)(careful, drawn, numbers, X, depth)
                 out = compiled(draw_output)(draw, key, depth)
                 own = compiled(backward)(careful, drawn, out, numbers, hidden, Y, depth)
-                found[network] = columns(*jax.device_get((hidden.readings, own)), len(X), depth)
+                again, own = jax.device_get((hidden.readings, own))
+                found[network] = rows_of(again, own, len(X), depth)
         return found
 
 
-def columns(readings: tuple, back: Returned, m: int, depth: int) -> Rows:
-    """Return what the table holds of a network: its layers, and each field of its flow."""
+def rows_of(readings: tuple, back: Returned, m: int, depth: int) -> Rows:
+    """Return what the table holds of a network, from what left the device."""
     one, others = readings
     ahead = _in_line(one, others, back.ahead, depth)
     with np.errstate(divide="ignore", invalid="ignore"):  # an exact zero is -inf
         found = flow.flow_of(m, ahead, _in_line(back.first, back.stack, back.last, depth), np)
-    layer = np.arange(1, depth + 2, dtype=np.int32)
+    return columns(found)
+
+
+def columns(found: flow.GradientFlow) -> Rows:
+    """Return the layers of a network, and each field of its flow."""
+    layer = np.arange(1, len(found.status) + 1, dtype=np.int32)
     return {"layer": layer, "distance": layer[::-1] - 1, **found._asdict()}
 
 
@@ -163,11 +169,15 @@ def described(job: Job, X: Any, outputs: int, functions: Any) -> tuple[Draw, Pla
     std: Callable = init.std or (lambda shape, dtype: np.ones((), dtype))
     alpha: Any = network.residual
     starts = {None: 1.0, REZERO: 0.0, INVERSE_ROOT: max(job.depths) ** -0.5}
+    shapes = ((d_0, width), (width, width), (width, outputs))
+    std_first, std_stack, std_out = (std(shape, dtype) for shape in shapes)
     numbers = Numbers(
-        np.int32(functions.index(act)),
-        *(std(shape, dtype) for shape in ((d_0, width), (width, width), (width, outputs))),
-        np.sqrt(np.asarray(init.sigma_b2, dtype)),
-        np.asarray(starts.get(alpha, alpha), dtype),
+        which=np.int32(functions.index(act)),
+        std_first=std_first,
+        std_stack=std_stack,
+        std_out=std_out,
+        std_b=np.sqrt(np.asarray(init.sigma_b2, dtype)),
+        alpha=np.asarray(starts.get(alpha, alpha), dtype),
     )
     return draw, plan, numbers
 
@@ -218,12 +228,12 @@ def backward(
     first, stack, specs = _layers(plan, drawn, numbers, back=True)
     # The output layer of this depth, on the hidden layers that all depths share
     output = Spec(plan.J.mlp.output)
-    out = sized(out._replace(b=out.b * numbers.std_b), numbers.std_out)
+    last_layer = sized(out._replace(b=out.b * numbers.std_b), numbers.std_out)
     A_D = walk.layer_at(hidden.stack.A_prev, depth - 1)
-    (A_L, S_L), kept, ahead = rule.forward(output, out, (A_D, None))
+    (A_L, S_L), kept, ahead = rule.forward(output, last_layer, (A_D, None))
     carry = flow.output_derivative(plan.J, S_L, A_L, Y)
     # Back through the output, the stack as far as this network has it, and layer 1
-    carry, last = rule.backward(output, out, kept, carry)
+    carry, last = rule.backward(output, last_layer, kept, carry)
     carry, readings = walk.backward_to_depth(rule, specs[1], stack, hidden.stack, carry, depth - 1)
     _, one = rule.backward(specs[0], first, hidden.first, carry)
     return Returned(ahead, one, readings, last)

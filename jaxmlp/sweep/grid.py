@@ -50,6 +50,10 @@ class Job:
     depths: tuple[int, ...]
     deepest: int
 
+    def __str__(self) -> str:
+        names = self.network._replace(depth=0)._asdict() | {"depth": self.depths}
+        return ", ".join(f"{name} {value}" for name, value in names.items() if value is not None)
+
     @property
     def networks(self) -> list[Network]:
         return [self.network._replace(depth=depth) for depth in self.depths]

@@ -31,6 +31,7 @@ def run(
     keep: Callable[[dict], None],
     held: Callable[[list], set] = lambda networks: set(),
     executor: Executor | Callable[[], Executor] | None = None,
+    prepare: Callable[[list], None] = lambda jobs: None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Measure the networks of the jobs that are not held yet; keep each job's results at once.
@@ -41,11 +42,12 @@ def run(
         asked of each job before it is submitted. Both, and progress, are called in this thread.
       executor: where; or a function that makes one, called again when a process of it died. By
         default as many threads as this process has cores.
+      prepare: is called once with the jobs that are missing, if there are any.
       progress: `progress(networks_done, networks)`.
 
     Raises:
-      RuntimeError: if an executor loses a process and is no function that makes one, or loses
-        three without a finished job in between; it names the jobs that were running.
+      WorkersDied: if an executor loses a process and is no function that makes one, or loses three
+        without a finished job in between; it names the jobs that were running.
     """
     jobs = list(jobs)
     networks = [network for job in jobs for network in job.networks]
@@ -57,15 +59,18 @@ def run(
         if progress is not None and results:
             progress(done, total)
 
+    # What is missing now, and of it what no other process has kept in the meantime
+    there = held(networks)
+    finish(there)
+    jobs = list(_without(jobs, there))
+    if jobs:
+        prepare(jobs)
+
     def missing() -> Iterator[Any]:
-        there = held(networks)
-        finish(there)
         for job in jobs:
-            own = set(job.networks) - there
-            by_now = held(list(own))  # of another process with the same store
+            by_now = held(job.networks)
             finish(by_now)
-            if own - by_now:
-                yield job.only(own - by_now)
+            yield from _without([job], by_now)
 
     make: Any = executor
     if executor is None:
@@ -82,6 +87,14 @@ def run(
                 raise _given_up(losses, unfinished[: _size(pool)])
         warnings.warn("a worker process died; its pool is made anew", RuntimeWarning, stacklevel=3)
         todo = itertools.chain(unfinished, todo)
+
+
+def _without(jobs: Iterable[Any], there: set) -> Iterator[Any]:
+    """Yield the jobs without the networks that are there, if any are left."""
+    for job in jobs:
+        missing = set(job.networks) - there
+        if missing:
+            yield job if len(missing) == len(job.networks) else job.only(missing)
 
 
 def collect(
@@ -127,7 +140,7 @@ def collect(
 @contextlib.contextmanager
 def _pool(make: Any) -> Iterator[Executor]:
     """One's own pool is shut down, another's is left as it is."""
-    pool = make() if callable(make) else make
+    pool: Any = make() if callable(make) else make
     check_executor(pool)
     try:
         yield pool
@@ -185,11 +198,15 @@ def _size(pool: Executor) -> int:
     return getattr(pool, "_max_workers", 16)
 
 
-def _given_up(losses: int, running: list) -> RuntimeError:
+class WorkersDied(RuntimeError):
+    """An executor lost its processes; what was finished is kept."""
+
+
+def _given_up(losses: int, running: list) -> WorkersDied:
+    times = f"{losses} times without a finished job in between" if losses > 1 else "once"
     names = "; ".join(map(str, running))
-    return RuntimeError(
-        f"worker processes died {losses} times without a finished job in between; what was "
-        f"finished before is kept. These jobs were running: {names}"
+    return WorkersDied(
+        f"worker processes died {times}; what was finished is kept. Running were: {names}"
     )
 
 

@@ -52,12 +52,11 @@ def batches(jobs: Iterable[Job], X: Any, outputs: int, at_once: int) -> list[Bat
 
 
 def at_once(wanted: int | None, devices: Sequence[Any] | None, bytes_of_one: int) -> int:
-    """Return how many networks go together: those asked for, rounded up to the devices' number."""
-    shares = len(devices or (0,))
+    """Return how many networks go together on all devices: `wanted` on each, or what fits."""
     if wanted is None:
         accelerated = (devices or jax.devices())[0].platform != "cpu"
-        wanted = shares * (min(256, max(1, _BYTES // bytes_of_one)) if accelerated else 1)
-    return -(-wanted // shares) * shares
+        wanted = min(256, max(1, _BYTES // bytes_of_one)) if accelerated else 1
+    return wanted * len(devices or (0,))
 
 
 def measure_together(
@@ -99,8 +98,9 @@ def measure_together(
         found = {}
         for i, job in enumerate(batch.jobs):
             for network in job.networks:
-                own = jax.tree.map(lambda x: x[i], (ahead, back[network.depth]))  # noqa: B023
-                found[network] = engine.columns(*own, len(X), network.depth)
+                own = (ahead, back[network.depth])
+                ways, returned = jax.tree.map(lambda x: x[i], own)  # noqa: B023
+                found[network] = engine.rows_of(ways, returned, len(X), network.depth)
                 if np.any(found[network]["status"] == flow.UNDECIDED):
                     found |= engine.measure(job.only({network}), X, Y, outputs, functions)
         return found

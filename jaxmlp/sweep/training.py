@@ -268,14 +268,13 @@ def _scores(J: Objective, params, data: Data):
 
 def _rows(network: Network, rate: float, step: int, seen: tuple) -> dict[str, np.ndarray]:
     (loss, accuracy, *held_out), diverged, flow = jax.device_get(seen)
-    layer = np.arange(1, network.depth + 2, dtype=np.int32)
+    n = network.depth + 1
     scores = {
         "step": np.int64(step), "loss": np.float64(loss), "accuracy": np.float64(accuracy),
         "validation_loss": np.float64(held_out[0]), "validation_accuracy": np.float64(held_out[1]),
         "learning_rate": np.float64(rate), "diverged": np.bool_(diverged),
     }  # fmt: skip
-    of_layers = {"layer": layer, "distance": layer[::-1] - 1, **flow._asdict()}
-    return of_layers | {name: np.full(len(layer), score) for name, score in scores.items()}
+    return engine.columns(flow) | {k: np.full(n, v) for k, v in scores.items()}
 
 
 _LOCKS: dict[Any, threading.Lock] = {}
