@@ -301,14 +301,17 @@ def orthonormal(frame: Frame, left: Array | None = None) -> Frame:
     f, d = frame.rows.shape[1:]
     is_open = jnp.arange(f) < frame.rank[:, None]
     Q, R = jnp.linalg.qr(jnp.swapaxes(frame.rows * is_open[..., None], 1, 2))
-    # A row that is lost exactly, as with weights of 0, closes those after it
+    rank = jnp.minimum(frame.rank, min(f, d) if left is None else jnp.minimum(left, d))
+    # Rows that end as exact zeros, as with weights of 0, are closed; those near it are not resolved
     size = jnp.abs(jnp.diagonal(R, axis1=1, axis2=2))
-    r = size.shape[1]
-    last = jnp.max(jnp.where(size != 0, jnp.arange(1, r + 1), 0), axis=1)
-    rank = jnp.minimum(frame.rank, last if left is None else jnp.minimum(last, left))
-    still = jnp.arange(r) < rank[:, None]
-    lost = still & ~(size > UNRESOLVED * jnp.finfo(R.dtype).eps * size.max(axis=1, keepdims=True))
-    known = jnp.minimum(frame.known, jnp.where(lost.any(axis=1), jnp.argmax(lost, axis=1), d))
+    place = jnp.arange(size.shape[1])
+    last = jnp.max(jnp.where(size != 0, place + 1, 0), axis=1)
+    smallest = UNRESOLVED * jnp.finfo(R.dtype).eps * size.max(axis=1, keepdims=True)
+    lost = (place < jnp.minimum(rank, last)[:, None]) & ~(size > smallest)
+    any_lost = lost.any(axis=1)
+    known = jnp.minimum(frame.known, jnp.where(any_lost, jnp.argmax(lost, axis=1), d))
+    rank = jnp.where(any_lost, rank, jnp.minimum(rank, last))
+    still = place < rank[:, None]
     rows = jnp.swapaxes(Q, 1, 2) * still[..., None]
     g, F = scaled_triangle(R, frame.g, still, is_open)
     return Frame(rows, g, F @ frame.U, rank, known)
