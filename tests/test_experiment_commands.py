@@ -85,6 +85,8 @@ WRONG = [
     ("remedies", "--width 2", "width must be at least 3, got 2"),
     ("jacobian", "--depths 1", "depths must be at least 2, got 1"),
     ("jacobian", "--activations rleu", "unknown activation 'rleu'; did you mean 'relu'?"),
+    ("trainability", "--num-seeds 0", "num_seeds must be at least 1, got 0"),
+    ("ten_thousand_layers", "--depth 0", "depth must be at least 1, got 0"),
     ("phase_diagram", "--dots 0", "dots must be at least 1, got 0"),
     (
         "phase_diagram",

@@ -200,7 +200,7 @@ def test_a_damaged_or_foreign_file_is_refused_and_left_as_it_is(damage, tmp_path
     if damage == "truncated":
         path.write_bytes(data[: len(data) // 2])
     elif damage == "overwritten":
-        path.write_bytes(data[:5000] + b"\xff" * 3000 + data[8000:])
+        path.write_bytes(data[:8192] + b"\xff" * 4096 + data[12288:])  # the page of the results
     elif damage == "text":
         path.write_text("no database, " * 100)
     else:

@@ -2,8 +2,6 @@
 
 from concurrent import futures
 
-import numpy as np
-
 import experiments.remedies
 from experiments import common
 from experiments.remedies.options import Config, check
@@ -39,6 +37,8 @@ def main(config: Config) -> None:
 
 def summary(b, rows: common.Rows) -> dict:
     """The numbers of one kind."""
+    import numpy as np
+
     from experiments.remedies.training import best
 
     rate, accuracies = best(rows)
