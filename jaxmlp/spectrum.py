@@ -16,6 +16,7 @@ algorithm for the SVD of a long product of matrices", 1997; J. Demmel and K. Ves
 method is more accurate than QR", 1992.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -192,7 +193,8 @@ def _directions(mlp: MLP, k: int) -> int:
 def _walked(mlp: MLP, k: int, params, X):
     """Return the inputs' frame, the open logs of layers 1..L, whether a layer leaves the range."""
     full = min(mlp.sizes[0], mlp.sizes[-1])
-    one, runs = rule(_directions(mlp, k)), mlp.runs
+    # Neighbours of equal shape become a stack: a loop compiles as fast as one layer
+    one, runs = rule(_directions(mlp, k)), dataclasses.replace(mlp, stack_from=1).runs
     # Forwards as the magnitudes go, back with the frame of the output
     params = [flow.sized(layer) for layer in canonical(runs, params)]
     (A, _), saved, ahead = walk.forward(one, runs, params, (flow.scaled_input(X), None))
@@ -240,7 +242,8 @@ def _onto_stream(spec: Spec, layer, kept: flow.Kept, A, rows, stream: Any):
     rows, d = rows * slope[:, None], A.shape[1]
     left = jnp.sum(slope != 0, axis=1)
     if spec.norm is not None:
-        assert kept.r is not None and kept.r_exponent is not None  # a norm keeps them
+        assert kept.r is not None  # a norm keeps both
+        assert kept.r_exponent is not None
         r = times_power(kept.r, -kept.r_exponent)
         rows = jax.vmap(functools.partial(spec.norm.vjp, kept.U, r), 1, 1)(rows)
         # It closes the mean and, without eps, U; what gates have closed already may be these

@@ -28,6 +28,7 @@ def expected(f, q):
         (1.0, 1.05, 2.0, "agrees with the paper only"),
         (1.0, 2.0, 2.0, "differs"),
         (math.nan, 1.0, 1.0, "differs"),
+        (1.0, math.nan, math.nan, "measured"),
     ],
 )
 def test_a_verdict_says_with_which_of_the_two_ours_agrees(ours, published, derived, says):

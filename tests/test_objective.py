@@ -307,10 +307,10 @@ BAD = {
         "params must be a tuple of Layers, got dict",
         {"params": jaxmlp.as_dict(network())},
     ),
-    "bare tuples": (
+    "dicts for Layers": (
         TypeError,
-        "params must be a tuple of Layers, but one is tuple",
-        {"params": tuple(tuple(layer) for layer in network())},
+        "params must be a tuple of Layers, but one is dict",
+        {"params": tuple(layer._asdict() for layer in network())},
     ),
     "integer parameters": (
         TypeError,

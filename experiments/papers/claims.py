@@ -34,12 +34,14 @@ class Reproduced(NamedTuple):
 
 
 def verdict(claim: Claim) -> str:
-    """Say with which of the two the measurement agrees."""
+    """Say with which of the two the measurement agrees; nothing, if there is neither."""
     held = {
         name: abs(claim.ours - value) <= claim.tolerance
         for name, value in (("paper", claim.published), ("theory", claim.derived))
         if not math.isnan(value)
     }
+    if not held:
+        return "measured"
     if all(held.values()):
         return "agrees"
     if not any(held.values()):

@@ -46,7 +46,7 @@ def reproduce(config: Config) -> Reproduced:
         claims.append(Claim(
             f"mean singular value of a layer's Jacobian, {name}", ours, 0.05, error,
             derived_singular_value(unit, float(np.mean(X**2))), AROUND[name],
-            "section 4.2.1, 'around'",
+            "section 4.2, 'around'",
         ))  # fmt: skip
     return Reproduced(claims, figure(seen, claims, width))
 

@@ -10,7 +10,8 @@ import numpy as np
 import jaxmlp
 from experiments.papers.claims import Claim, Reproduced, mean_and_error
 from experiments.papers.options import Config
-from jaxmlp import Layer, meanfield
+from jaxmlp import meanfield
+from jaxmlp.initializers import gaussian
 from jaxmlp.plotting.style import BLUE, VERMILION, bare
 
 PAPER = "Pennington et al. 2017"
@@ -29,11 +30,7 @@ def reproduce(config: Config) -> Reproduced:
     claims, seen = [], {}
     for kind, (activation, sigma_w2) in KINDS.items():
         for weights in WEIGHTS:
-            rng = np.random.default_rng(config.seed)
-            squares = np.array([
-                squared_singular_values(activation, sigma_w2, weights, width, rng)
-                for _ in range(num_nets)
-            ])  # fmt: skip
+            squares = squared_singular_values(kind, weights, width, num_nets, config.seed)
             seen[kind, weights] = squares
             spread, error = mean_and_error(squares.var(1) / squares.mean(1) ** 2)
             theory = meanfield.jacobian(activation, sigma_w2, 0.0, DEPTH, weights)
@@ -49,23 +46,19 @@ def reproduce(config: Config) -> Reproduced:
     return Reproduced(claims, figure(seen, claims, width))
 
 
-def squared_singular_values(activation, sigma_w2, weights, width, rng) -> np.ndarray:
+def squared_singular_values(kind: str, weights: str, width: int, num_nets: int, seed: int):
     """Of `D[L] W[L] ... D[1] W[1]`, at one input of the length that the layers keep."""
-    layers = []
-    for _ in range(DEPTH):
-        W = rng.normal(size=(width, width)) / width**0.5
-        if weights == "orthogonal":
-            W = np.linalg.qr(W)[0]
-        layers.append(Layer(np.asarray(sigma_w2**0.5 * W, np.float32)))
-    x = np.sqrt(settled(activation, sigma_w2) / sigma_w2) * np.sign(rng.normal(size=(1, width)))
-    mlp = jaxmlp.MLP((width,) * (DEPTH + 1), hidden=activation, output="linear", use_bias=False)
-    J = jaxmlp.Objective(mlp, "half_squared_error")
-    read = jaxmlp.trace(J)(tuple(layers), x.astype(np.float32), np.zeros((1, width), np.float32))
-    slope = jax.vmap(jax.grad(jaxmlp.activations.get(activation).fn))
-    product = np.eye(width)
-    for layer, found in zip(layers, read, strict=True):
-        product = product @ np.asarray(layer.W, np.float64) * np.asarray(slope(found.Z[0]))
-    return np.linalg.svd(product, compute_uv=False) ** 2
+    activation, sigma_w2 = KINDS[kind]
+    init = gaussian(sigma_w2)
+    if weights == "orthogonal":
+        init = jax.nn.initializers.orthogonal(sigma_w2**0.5)
+    mlp = jaxmlp.MLP((width,) * (DEPTH + 1), hidden=activation, output=activation, use_bias=False)
+    signs = np.sign(np.random.default_rng(seed).normal(size=(1, width)))
+    x = (settled(activation, sigma_w2) / sigma_w2) ** 0.5 * signs.astype(np.float32)
+    spectrum = jaxmlp.jacobian_spectrum(mlp)
+    keys = jax.random.split(jax.random.key(seed), num_nets)
+    log10 = np.array([spectrum(mlp.init(key, init), x)[0] for key in keys])
+    return 10 ** (2 * log10)  # 0 where a gate is closed
 
 
 def settled(activation: str, sigma_w2: float) -> float:

@@ -14,19 +14,22 @@ def main(config: Config) -> None:
     from experiments.remedies.kinds import kinds_of
 
     check(config)
-    kinds, rows, found = kinds_of(config.activations, config.cures), [], []
+    kinds = kinds_of(config.activations, config.cures)
     with common.Results("remedies", config) as results:
+        # Two at a time: much of the work is compiling, which lets go of the interpreter
         with common.progress("kinds of networks") as report, futures.ThreadPoolExecutor(2) as pool:
-            # Two at a time: much of the work is compiling, which lets go of the interpreter
             measured = [pool.submit(birth.born, config, kind) for kind in kinds]
             fitted = [pool.submit(training.trained, config, kind) for kind in kinds]
-            for done, future in enumerate([*measured, *fitted], start=1):
+            rows = []
+            for done, future in enumerate(measured, start=1):
                 future.result()
-                report(done, len(measured) + len(fitted))
-        found = [future.result() for future in measured]
-        rows = [row for future in fitted for row in future.result()]
-        results.csv(birth.rows(found), "_birth")
-        results.csv(rows, "_trained")
+                report(done, 2 * len(kinds))
+            found = [future.result() for future in measured]
+            results.csv(birth.rows(found), "_birth")
+            for done, future in enumerate(fitted, start=1 + len(kinds)):
+                rows += future.result()
+                results.csv(rows, "_trained")
+                report(done, 2 * len(kinds))
         table = [summary(b, own.result()) for b, own in zip(found, fitted, strict=True)]
         results.csv(table)
         common.table(f"{config.depth} layers of {config.width} units: what cures them?", table)

@@ -130,7 +130,7 @@ def plan(*, X, Y, loss="cross_entropy", num_classes=None, store=None, **axes: An
     Example:
       >>> plan(activations="tanh", inits="he", depths=(2, 3), width=4, X=np.ones((5, 2)),
       ...      Y=np.eye(5), seeds=(0, 1))
-      Planned(networks=4, jobs=2, held=0, parameters=324, bytes_at_once=832)
+      Planned(networks=4, jobs=2, held=0, parameters=268, bytes_at_once=896)
     """
     axes = {"num_seeds": None, "seeds": None, "residuals": None, "norms": None} | axes
     cells, X, Y, K = checked_data(X, Y, num_classes, loss=loss, **axes)
