@@ -199,7 +199,7 @@ def test_regression_targets_work_too():
 
 @pytest.mark.parametrize(
     ("residuals", "norm"),
-    [(("rezero", 0.5), None), ((None, "rezero", "1/sqrt(depth)", 0.5), "rms")],
+    [(("rezero", 0.5), None), (("rezero", "1/sqrt(depth)"), "rms")],
 )
 def test_rows_of_networks_with_remedies_are_those_of_gradient_flow(residuals, norm):
     table = sweep(inits=("he",), depths=(1, 5), residuals=residuals, norms=norm)
