@@ -242,7 +242,8 @@ def _onto_stream(spec: Spec, layer, kept: flow.Kept, A, rows, stream: Any):
     rows, d = rows * slope[:, None], A.shape[1]
     left = jnp.sum(slope != 0, axis=1)
     if spec.norm is not None:
-        assert kept.r is not None  # a norm keeps both
+        assert kept.U is not None  # a norm keeps all three
+        assert kept.r is not None
         assert kept.r_exponent is not None
         r = times_power(kept.r, -kept.r_exponent)
         rows = jax.vmap(functools.partial(spec.norm.vjp, kept.U, r), 1, 1)(rows)

@@ -41,7 +41,9 @@ def reproduce(config: Config) -> Reproduced:
 
 def critical_sigma_b2() -> float:
     """By the library's critical point."""
-    return float(meanfield.critical_point("tanh", sigma_w2=SIGMA_W2).sigma_b2)
+    point = meanfield.critical_point("tanh", sigma_w2=SIGMA_W2)
+    assert point is not None
+    return float(point.sigma_b2)
 
 
 def second_critical_sigma_b2() -> float:
