@@ -242,7 +242,7 @@ def _onto_stream(spec: Spec, layer, kept: flow.Kept, A, rows, stream: Any):
     rows, d = rows * slope[:, None], A.shape[1]
     left = jnp.sum(slope != 0, axis=1)
     if spec.norm is not None:
-        assert kept.U is not None  # a norm keeps all three
+        assert kept.U is not None  # as with r and its exponent: a norm keeps them
         assert kept.r is not None
         assert kept.r_exponent is not None
         r = times_power(kept.r, -kept.r_exponent)

@@ -28,14 +28,13 @@ def trained(config: Config, kind: Kind) -> common.Rows:
         X, Y, optimizer=optax.sgd, learning_rates=[rate for _, rate in grid],
         epochs=config.epochs, batch_size=config.batch_size, key=jax.random.key(config.seed),
     )  # fmt: skip
-    assert history.accuracy is not None
-    assert history.diverged is not None
+    diverged, accuracy = np.asarray(history.diverged), np.asarray(history.accuracy)
     chance = float(np.bincount(Y).max() / len(Y))
     return [
         {
             "activation": kind.activation, "init": kind.init, "cure": kind.cure,
-            "learning_rate": rate, "seed": seeds[k], "diverged": bool(history.diverged[i]),
-            "accuracy": chance if history.diverged[i] else float(history.accuracy[i, -1]),
+            "learning_rate": rate, "seed": seeds[k], "diverged": bool(diverged[i]),
+            "accuracy": chance if diverged[i] else float(accuracy[i, -1]),
         }
         for i, (k, rate) in enumerate(grid)
     ]  # fmt: skip
