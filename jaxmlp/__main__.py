@@ -1,7 +1,7 @@
 """`python -m jaxmlp`: the (2, 4, 3) network, hand against jax for each layer, in seconds.
 
 `python -m jaxmlp show H1`: one row of the lecture with its numbers; `show` alone lists the rows,
-`show --page` prints LECTURE.md.
+`show --page` prints experiments/LECTURE.md.
 """
 
 import platform

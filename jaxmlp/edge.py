@@ -118,6 +118,7 @@ def as_array(name: str, values: Any):
     if isinstance(values, jax.Array):
         if jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
             raise TypeError(f"{name} must be an array of numbers, got dtype {values.dtype}")
+        _refuse_explicit_axes(name, values)
         return values
     try:
         array = np.asarray(values)
@@ -131,6 +132,16 @@ def as_array(name: str, values: Any):
             f"got dtype {array.dtype.str} ({array.dtype.name})"
         )
     return array
+
+
+def _refuse_explicit_axes(name: str, values: Array) -> None:
+    """Refuse an array whose type holds its sharding: products over samples are ambiguous in it."""
+    spec = jax.typeof(values).sharding.spec  # an axis of type Auto is not named in it
+    if any(axis is not None for axis in spec):
+        raise ValueError(
+            f"{name} is sharded as {spec} over Explicit axes of a mesh: make the mesh with "
+            "axis_types=(jax.sharding.AxisType.Auto,) for each axis"
+        )
 
 
 def as_jax(name: str, values: Any) -> Array:

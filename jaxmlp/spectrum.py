@@ -16,6 +16,7 @@ algorithm for the SVD of a long product of matrices", 1997; J. Demmel and K. Ves
 method is more accurate than QR", 1992.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -192,7 +193,8 @@ def _directions(mlp: MLP, k: int) -> int:
 def _walked(mlp: MLP, k: int, params, X):
     """Return the inputs' frame, the open logs of layers 1..L, whether a layer leaves the range."""
     full = min(mlp.sizes[0], mlp.sizes[-1])
-    one, runs = rule(_directions(mlp, k)), mlp.runs
+    # Neighbours of equal shape become a stack: a loop compiles as fast as one layer
+    one, runs = rule(_directions(mlp, k)), dataclasses.replace(mlp, stack_from=1).runs
     # Forwards as the magnitudes go, back with the frame of the output
     params = [flow.sized(layer) for layer in canonical(runs, params)]
     (A, _), saved, ahead = walk.forward(one, runs, params, (flow.scaled_input(X), None))
@@ -240,7 +242,9 @@ def _onto_stream(spec: Spec, layer, kept: flow.Kept, A, rows, stream: Any):
     rows, d = rows * slope[:, None], A.shape[1]
     left = jnp.sum(slope != 0, axis=1)
     if spec.norm is not None:
-        assert kept.r is not None and kept.r_exponent is not None  # a norm keeps them
+        assert kept.U is not None  # a norm keeps all three
+        assert kept.r is not None
+        assert kept.r_exponent is not None
         r = times_power(kept.r, -kept.r_exponent)
         rows = jax.vmap(functools.partial(spec.norm.vjp, kept.U, r), 1, 1)(rows)
         # It closes the mean and, without eps, U; what gates have closed already may be these
@@ -298,14 +302,17 @@ def orthonormal(frame: Frame, left: Array | None = None) -> Frame:
     f, d = frame.rows.shape[1:]
     is_open = jnp.arange(f) < frame.rank[:, None]
     Q, R = jnp.linalg.qr(jnp.swapaxes(frame.rows * is_open[..., None], 1, 2))
-    # A row that is lost exactly, as with weights of 0, closes those after it
+    rank = jnp.minimum(frame.rank, min(f, d) if left is None else jnp.minimum(left, d))
+    # Rows that end as exact zeros, as with weights of 0, are closed; those near it are not resolved
     size = jnp.abs(jnp.diagonal(R, axis1=1, axis2=2))
-    r = size.shape[1]
-    last = jnp.max(jnp.where(size != 0, jnp.arange(1, r + 1), 0), axis=1)
-    rank = jnp.minimum(frame.rank, last if left is None else jnp.minimum(last, left))
-    still = jnp.arange(r) < rank[:, None]
-    lost = still & ~(size > UNRESOLVED * jnp.finfo(R.dtype).eps * size.max(axis=1, keepdims=True))
-    known = jnp.minimum(frame.known, jnp.where(lost.any(axis=1), jnp.argmax(lost, axis=1), d))
+    place = jnp.arange(size.shape[1])
+    last = jnp.max(jnp.where(size != 0, place + 1, 0), axis=1)
+    smallest = UNRESOLVED * jnp.finfo(R.dtype).eps * size.max(axis=1, keepdims=True)
+    lost = (place < jnp.minimum(rank, last)[:, None]) & ~(size > smallest)
+    any_lost = lost.any(axis=1)
+    known = jnp.minimum(frame.known, jnp.where(any_lost, jnp.argmax(lost, axis=1), d))
+    rank = jnp.where(any_lost, rank, jnp.minimum(rank, last))
+    still = place < rank[:, None]
     rows = jnp.swapaxes(Q, 1, 2) * still[..., None]
     g, F = scaled_triangle(R, frame.g, still, is_open)
     return Frame(rows, g, F @ frame.U, rank, known)

@@ -3,8 +3,7 @@
 As a program, `python sweep_jobs.py STORE LOG NUMBER`: a sweep of so many into a store.
 """
 
-import os
-import signal
+import functools
 import sys
 import time
 from pathlib import Path
@@ -38,20 +37,11 @@ def measure(job, log=None):
         return {network: rows(network) for network in job.networks}
 
 
-def measure_or_die(job):
-    """The job of network 3 takes its process with it."""
-    if 3 in job.networks:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return measure(job)
-
-
 def jobs(number, seconds=0.01):
     return [Sleep([2 * i, 2 * i + 1], seconds) for i in range(number // 2)]
 
 
 def sweep(store, log, number, **options):
-    import functools
-
     return collect(
         functools.partial(measure, log=log), jobs(number), range(number), store=store, key=str,
         about={}, **options,

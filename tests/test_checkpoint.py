@@ -173,7 +173,7 @@ def test_an_array_that_does_not_agree_is_named(saved, tmp_path):
     with zipfile.ZipFile(saved) as archive:
         place = archive.getinfo("state.params.0.W.npy").header_offset + 210
     path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    with pytest.raises(ValueError, match=r"Bad CRC-32 for file 'state\.params\.0\.W'"):
+    with pytest.raises(ValueError, match=r"Bad CRC-32 for file 'state\.params\.0\.W\.npy'"):
         checkpoint.read(path)
 
 

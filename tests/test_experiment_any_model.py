@@ -21,8 +21,15 @@ def test_gradient_and_norms_are_those_of_vmap_of_grad(model):
     value, out = jax.jit(lambda *args: cost.ours(model.loss, *args))(params, X, Y)
     naive = jax.jit(lambda *args: cost.naive(model.loss, *args))(params, X, Y)
     assert relative_error(value, naive[0]) < 1e-5
-    for ours, theirs in zip(*map(jax.tree.leaves, (out["grad"], naive[1])), strict=True):
-        assert relative_error(ours, theirs) < 1e-4
+    leaves = list(zip(*map(jax.tree.leaves, (out["grad"], naive[1])), strict=True))
+    largest = max(float(jnp.abs(theirs).max()) for _, theirs in leaves)
+    for ours, theirs in leaves:
+        # The bias of attention's keys has no gradient: softmax does not see it. Both are rounding
+        rounding = 1e-6 * largest
+        if jnp.abs(theirs).max() < rounding:
+            assert jnp.abs(ours).max() < rounding
+        else:
+            assert relative_error(ours, theirs) < 1e-4
     assert relative_error(out["per_sample_norms"], naive[2]) < 1e-4
 
 

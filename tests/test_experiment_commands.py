@@ -9,12 +9,14 @@ import math
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
 
 from experiments import common, equivalence
+from experiments.common import told
 from jaxmlp import checks
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +56,9 @@ WRONG = [
     ("depth_sweep", "--num-samples 1", "num_samples must lie in 2..1797, got 1"),
     ("depth_sweep", "--num-samples -5", "num_samples must lie in 2..1797, got -5"),
     ("depth_sweep", "--num-samples 100000", "num_samples must lie in 2..1797, got 100000"),
+    ("trainability", "--depths 10 5", "depths must ascend, got 10, 5"),
+    ("trainability", "--sigma-w2s -1 1", "sigma_w2s must be finite and above 0, got -1.0"),
+    ("ten_thousand_layers", "--num-samples 1", "num_samples must lie in 2..1797, got 1"),
     ("vanishing", "--num-samples 1", "num_samples must lie in 2..1797, got 1"),
     ("vanishing", "--num-samples 100000", "num_samples must lie in 2..1797, got 100000"),
     ("vanishing", "--step-depths 5 0", "step_depths must be at least 1, got 0"),
@@ -80,6 +85,8 @@ WRONG = [
     ("remedies", "--width 2", "width must be at least 3, got 2"),
     ("jacobian", "--depths 1", "depths must be at least 2, got 1"),
     ("jacobian", "--activations rleu", "unknown activation 'rleu'; did you mean 'relu'?"),
+    ("trainability", "--num-seeds 0", "num_seeds must be at least 1, got 0"),
+    ("ten_thousand_layers", "--depth 0", "depth must be at least 1, got 0"),
     ("phase_diagram", "--dots 0", "dots must be at least 1, got 0"),
     (
         "phase_diagram",
@@ -428,3 +435,14 @@ def x64():
     import jax
 
     return jax.config.jax_enable_x64
+
+
+def test_progress_says_how_fast_it_goes_and_how_long_it_takes_still(monkeypatch, capsys):
+    times = iter([100.0, 110.0])
+    monkeypatch.setattr(told, "time", types.SimpleNamespace(monotonic=lambda: next(times)))
+    with common.progress("networks") as report:
+        report(100, 400)  # those that a store held
+        report(150, 400)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "networks: 100 of 400"
+    assert second == "networks: 150 of 400, 5 a second, 0:00:50 left"

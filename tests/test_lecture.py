@@ -10,7 +10,7 @@ from jaxmlp import lecture
 from jaxmlp.__main__ import show
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "LECTURE.md").read_text()
+PAGE = (ROOT / "experiments" / "LECTURE.md").read_text()
 # Those of the notes
 KEYS = [
     f"{letter}{number}"

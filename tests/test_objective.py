@@ -307,10 +307,10 @@ BAD = {
         "params must be a tuple of Layers, got dict",
         {"params": jaxmlp.as_dict(network())},
     ),
-    "bare tuples": (
+    "dicts for Layers": (
         TypeError,
-        "params must be a tuple of Layers, but one is tuple",
-        {"params": tuple(tuple(layer) for layer in network())},
+        "params must be a tuple of Layers, but one is dict",
+        {"params": tuple(layer._asdict() for layer in network())},
     ),
     "integer parameters": (
         TypeError,
@@ -471,3 +471,11 @@ def test_gradients_of_every_input_kind_agree(x64):
     for X, Y in ((INPUTS, LABELS), (INPUTS.tolist(), ROWS.tolist()), (INPUTS, ROWS.astype(bool))):
         errors = relative_errors(jaxmlp.grad(J)(params, X, Y), reference)
         assert max(errors.values()) <= ROUNDING
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_explicit_axes_of_a_mesh_are_refused_with_the_cure(call):
+    mesh = jax.make_mesh((1,), ("samples",))  # Explicit axes by default
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("samples"))
+    with pytest.raises(ValueError, match=r"X is sharded as .* axis_types=.*AxisType\.Auto"):
+        CALLS[call](objective(), network(), jax.device_put(INPUTS, rows), ROWS)

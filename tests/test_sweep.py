@@ -196,18 +196,17 @@ def test_regression_targets_work_too():
 
 # --- remedies, executors, stores ------------------------------------------------------------------
 
-REMEDIES = {"residuals": (None, "rezero", "1/sqrt(depth)", 0.5), "norms": (None, "rms")}
 
-
-def test_rows_of_networks_with_remedies_are_those_of_gradient_flow():
-    table = sweep(inits=("he",), depths=(1, 5), **REMEDIES)
-    networks = table.summary()
-    assert len(networks) == 2 * 4 * 2
-    for row in networks:
-        if row["depth"] == 1:
-            continue
+@pytest.mark.parametrize(
+    ("residuals", "norm"),
+    [(("rezero", 0.5), None), (("rezero", "1/sqrt(depth)"), "rms")],
+)
+def test_rows_of_networks_with_remedies_are_those_of_gradient_flow(residuals, norm):
+    table = sweep(inits=("he",), depths=(1, 5), residuals=residuals, norms=norm)
+    assert len(table.summary()) == 2 * len(residuals)
+    for row in table.select(depth=5).summary():
         remedy = {name: row[name] for name in ("residual", "norm")}
-        mlp = jaxmlp.MLP((64, *[12] * 5, K), hidden="tanh", **remedy)
+        mlp = jaxmlp.MLP((64, *[12] * 5, K), hidden="tanh", stack_from=2, **remedy)
         flow = jaxmlp.gradient_flow(jaxmlp.Objective(mlp, "cross_entropy"))
         flow = flow(mlp.init(jax.random.key(0), "he"), **DATA)
         own = table.select(depth=5, **remedy).columns()
@@ -298,7 +297,7 @@ def test_functions_of_ones_own_stay_in_this_process(tmp_path):
     own = jaxmlp.Activation("own", jax.numpy.tanh, lambda Z, A: 1 - A**2)
     with pytest.raises(ValueError, match="activation 'own' is one's own: a store takes"):
         sweep(activations=own, store=tmp_path / "sweep.db")
-    with pytest.raises(ValueError, match=r"initializer '.*' is one's own: an executor of proc"):
+    with pytest.raises(ValueError, match="is one's own: an executor of processes"):
         sweep(inits=jax.nn.initializers.he_normal(), executor=workers(1))
     assert not list(tmp_path.iterdir())
 

@@ -12,13 +12,14 @@ import sys
 import threading
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sweep_jobs
-from sweep_jobs import jobs, measure, measure_or_die, rows, sweep
+from sweep_jobs import jobs, measure, rows, sweep
 
 from jaxmlp.sweep import store as stores
 from jaxmlp.sweep.run import WorkersDied, run, workers
@@ -67,13 +68,33 @@ def test_a_worker_that_is_killed_is_replaced_and_what_is_finished_is_not_done_ag
     assert 1 <= len(told) <= KILLS  # two may die in one pool
 
 
+class Dying(ThreadPoolExecutor):
+    """As a pool of processes whose worker dies of the job of network 2."""
+
+    dead = False
+
+    def submit(self, function, /, *args, **kwargs):
+        self.dead |= 2 in args[0].networks
+        if not self.dead:
+            finished = super().submit(function, *args, **kwargs)
+            finished.result()
+            return finished
+        future = Future()
+        future.set_exception(BrokenProcessPool("a process died"))
+        return future
+
+
 def test_a_job_that_kills_its_worker_is_named_after_the_third_time():
-    kept = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    kept = collections.Counter()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         with pytest.raises(WorkersDied, match=r"died 3 times .*networks=\[2, 3\]"):
-            run(measure_or_die, jobs(4), keep=kept.append, executor=workers(1))
-    assert all(0 in results for results in kept)
+            run(measure, jobs(4), keep=lambda results: kept.update(results.keys()),
+                executor=lambda: Dying(1))  # fmt: skip
+    assert kept == {0: 1, 1: 1}
+    assert len(told) == 2
+    with pytest.raises(WorkersDied, match="died once; what was finished is kept"), Dying(1) as own:
+        run(measure, jobs(4), keep=lambda _: None, executor=own)
 
 
 def test_a_sweep_that_is_killed_goes_on_from_its_store(tmp_path):
@@ -200,7 +221,7 @@ def test_a_damaged_or_foreign_file_is_refused_and_left_as_it_is(damage, tmp_path
     if damage == "truncated":
         path.write_bytes(data[: len(data) // 2])
     elif damage == "overwritten":
-        path.write_bytes(data[:5000] + b"\xff" * 3000 + data[8000:])
+        path.write_bytes(data[:8192] + b"\xff" * 4096 + data[12288:])  # the page of the results
     elif damage == "text":
         path.write_text("no database, " * 100)
     else:

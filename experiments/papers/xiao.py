@@ -42,7 +42,8 @@ def reproduce(config: Config) -> Reproduced:
 def critical_sigma_b2() -> float:
     """By the library's critical point."""
     point = meanfield.critical_point("tanh", sigma_w2=SIGMA_W2)
-    return math.nan if point is None else point.sigma_b2
+    assert point is not None
+    return float(point.sigma_b2)
 
 
 def second_critical_sigma_b2() -> float:

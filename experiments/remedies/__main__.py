@@ -2,8 +2,6 @@
 
 from concurrent import futures
 
-import numpy as np
-
 import experiments.remedies
 from experiments import common
 from experiments.remedies.options import Config, check
@@ -14,19 +12,22 @@ def main(config: Config) -> None:
     from experiments.remedies.kinds import kinds_of
 
     check(config)
-    kinds, rows, found = kinds_of(config.activations, config.cures), [], []
+    kinds = kinds_of(config.activations, config.cures)
     with common.Results("remedies", config) as results:
+        # Two at a time: much of the work is compiling, which lets go of the interpreter
         with common.progress("kinds of networks") as report, futures.ThreadPoolExecutor(2) as pool:
-            # Two at a time: much of the work is compiling, which lets go of the interpreter
             measured = [pool.submit(birth.born, config, kind) for kind in kinds]
             fitted = [pool.submit(training.trained, config, kind) for kind in kinds]
-            for done, future in enumerate([*measured, *fitted], start=1):
+            rows = []
+            for done, future in enumerate(measured, start=1):
                 future.result()
-                report(done, len(measured) + len(fitted))
-        found = [future.result() for future in measured]
-        rows = [row for future in fitted for row in future.result()]
-        results.csv(birth.rows(found), "_birth")
-        results.csv(rows, "_trained")
+                report(done, 2 * len(kinds))
+            found = [future.result() for future in measured]
+            results.csv(birth.rows(found), "_birth")
+            for done, future in enumerate(fitted, start=1 + len(kinds)):
+                rows += future.result()
+                results.csv(rows, "_trained")
+                report(done, 2 * len(kinds))
         table = [summary(b, own.result()) for b, own in zip(found, fitted, strict=True)]
         results.csv(table)
         common.table(f"{config.depth} layers of {config.width} units: what cures them?", table)
@@ -36,6 +37,8 @@ def main(config: Config) -> None:
 
 def summary(b, rows: common.Rows) -> dict:
     """The numbers of one kind."""
+    import numpy as np
+
     from experiments.remedies.training import best
 
     rate, accuracies = best(rows)

@@ -28,7 +28,8 @@ def trained(config: Config, kind: Kind) -> common.Rows:
         X, Y, optimizer=optax.sgd, learning_rates=[rate for _, rate in grid],
         epochs=config.epochs, batch_size=config.batch_size, key=jax.random.key(config.seed),
     )  # fmt: skip
-    assert history.accuracy is not None and history.diverged is not None
+    assert history.accuracy is not None
+    assert history.diverged is not None
     chance = float(np.bincount(Y).max() / len(Y))
     return [
         {

@@ -1,6 +1,6 @@
 """The rows of the lecture, A1 to I: each with its formula, its numbers, a command and a figure.
 
-`python -m jaxmlp show H1` computes and prints one row; `LECTURE.md` lists them all.
+`python -m jaxmlp show H1` computes and prints one row; `experiments/LECTURE.md` lists them all.
 """
 
 from jaxmlp.lecture.row import LETTERS, Row, page, text

@@ -72,7 +72,7 @@ def page(rows: Iterable[Row]) -> str:
     for row in rows:
         label, value = next(iter(row.numbers().items()))
         measured = f"{label}: {' '.join(written(value).split())}"
-        figure = f"[figure](experiments/figures/{row.figure}.png)" if row.figure else ""
+        figure = f"[figure](figures/{row.figure}.png)" if row.figure else ""
         cells = (row.key, row.title, code(row.formula), measured, code(row.command), figure)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"

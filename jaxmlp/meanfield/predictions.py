@@ -99,7 +99,7 @@ def predict(
       ((51,), 0.0, -0.107)
       >>> of = predict("relu", 2.0, 0.0, depth=50, residual="1/sqrt(depth)")
       >>> round(float(10 ** of.log10_stream[0]), 2), round(math.sqrt(math.e), 2)
-      (1.63, 1.65)
+      (1.62, 1.65)
     """
     depth = checks.integer("depth", depth, at_least=1)
     num_nets = checks.integer("num_nets", num_nets, at_least=1)

@@ -80,13 +80,16 @@ def depth_sweep(
         grid.refuse_own(cells, "a store" if store is not None else "an executor of processes")
         X, Y = np.asarray(X), np.asarray(Y)
     jobs: Any = cells.jobs
+    prepare: Callable = lambda jobs: None  # noqa: E731
     measure = functools.partial(engine.measure, X=X, Y=Y, outputs=K, functions=functions)
     if networks_at_once is not None:
         checks.integer("networks_at_once", networks_at_once, at_least=1)
-    at_once = together.at_once(networks_at_once, devices, _bytes_at_once(cells, X))
+    here, at_once = in_this_process(executor), 1
+    if not here and (networks_at_once or devices):
+        raise ValueError("devices and networks_at_once belong to this process: leave executor out")
+    if here:
+        at_once = together.at_once(networks_at_once, devices, _bytes_at_once(cells, X))
     if at_once > 1 or devices is not None:
-        if not in_this_process(executor):
-            raise ValueError("devices and networks_at_once belong to this process: leave executor")
         jobs = together.batches(jobs, X, K, at_once)
         # Programs of several devices wait for each other: one thread starts them in one order
         executor = executor or functools.partial(ThreadPoolExecutor, 1)
@@ -94,12 +97,14 @@ def depth_sweep(
             together.measure_together, X=X, Y=Y, outputs=K, functions=functions, at_once=at_once,
             devices=devices,
         )  # fmt: skip
-    elif in_this_process(executor):
-        engine.compile_together(jobs, X, Y, K, functions)
+    elif here:
+        prepare = functools.partial(
+            engine.compile_together, X=X, Y=Y, outputs=K, functions=functions
+        )
     read = collect(
         measure, jobs, cells.networks, store=store, key=functools.partial(key, **about),
         about={"X": X.shape, "Y": Y.shape, "outputs": K, **about},
-        executor=executor, progress=progress,
+        executor=executor, prepare=prepare, progress=progress,
     )  # fmt: skip
     read_columns = lambda: table_columns(read(), **about)  # noqa: E731
     return SweepTable(read_columns() if store is None else read_columns)
@@ -125,7 +130,7 @@ def plan(*, X, Y, loss="cross_entropy", num_classes=None, store=None, **axes: An
     Example:
       >>> plan(activations="tanh", inits="he", depths=(2, 3), width=4, X=np.ones((5, 2)),
       ...      Y=np.eye(5), seeds=(0, 1))
-      Planned(networks=4, jobs=2, held=0, parameters=324, bytes_at_once=832)
+      Planned(networks=4, jobs=2, held=0, parameters=268, bytes_at_once=896)
     """
     axes = {"num_seeds": None, "seeds": None, "residuals": None, "norms": None} | axes
     cells, X, Y, K = checked_data(X, Y, num_classes, loss=loss, **axes)

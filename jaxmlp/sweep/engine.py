@@ -137,7 +137,7 @@ def rows_of(readings: tuple, back: Returned, m: int, depth: int) -> Rows:
     return columns(found)
 
 
-def columns(found: flow.GradientFlow) -> Rows:
+def columns(found: flow.GradientFlow) -> dict[str, np.ndarray]:
     """Return the layers of a network, and each field of its flow."""
     layer = np.arange(1, len(found.status) + 1, dtype=np.int32)
     return {"layer": layer, "distance": layer[::-1] - 1, **found._asdict()}

@@ -31,6 +31,7 @@ def run(
     keep: Callable[[dict], None],
     held: Callable[[list], set] = lambda networks: set(),
     executor: Executor | Callable[[], Executor] | None = None,
+    prepare: Callable[[list], None] = lambda jobs: None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Measure the networks of the jobs that are not held yet; keep each job's results at once.
@@ -41,6 +42,7 @@ def run(
         asked of each job before it is submitted. Both, and progress, are called in this thread.
       executor: where; or a function that makes one, called again when a process of it died. By
         default as many threads as this process has cores.
+      prepare: is called once with the jobs that are missing, if there are any.
       progress: `progress(networks_done, networks)`.
 
     Raises:
@@ -57,15 +59,18 @@ def run(
         if progress is not None and results:
             progress(done, total)
 
+    # What is missing now, and of it what no other process has kept in the meantime
+    there = held(networks)
+    finish(there)
+    jobs = list(_without(jobs, there))
+    if jobs:
+        prepare(jobs)
+
     def missing() -> Iterator[Any]:
-        there = held(networks)
-        finish(there)
         for job in jobs:
-            own = set(job.networks) - there
-            by_now = held(list(own))  # of another process with the same store
+            by_now = held(job.networks)
             finish(by_now)
-            if own - by_now:
-                yield job.only(own - by_now)
+            yield from _without([job], by_now)
 
     make: Any = executor
     if executor is None:
@@ -82,6 +87,14 @@ def run(
                 raise _given_up(losses, unfinished[: _size(pool)])
         warnings.warn("a worker process died; its pool is made anew", RuntimeWarning, stacklevel=3)
         todo = itertools.chain(unfinished, todo)
+
+
+def _without(jobs: Iterable[Any], there: set) -> Iterator[Any]:
+    """Yield the jobs without the networks that are there, if any are left."""
+    for job in jobs:
+        missing = set(job.networks) - there
+        if missing:
+            yield job if len(missing) == len(job.networks) else job.only(missing)
 
 
 def collect(
