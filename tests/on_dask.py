@@ -4,12 +4,13 @@ The extra `dask` is 20 packages, so that `.ci/run` installs it after the tests.
 """
 
 import numpy as np
-from distributed import Client, LocalCluster
 
 import jaxmlp
 
 
 def main():
+    from distributed import Client, LocalCluster  # not there while the other tests run
+
     rng = np.random.default_rng(0)
     grid = {
         "activations": ("tanh", "relu"), "inits": "he", "depths": (1, 5), "seeds": range(3),

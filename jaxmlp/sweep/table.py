@@ -56,8 +56,10 @@ class SweepTable:
           ValueError: as `select`; for a file that is no store, or holds nothing yet.
 
         Example:
-          >>> table = SweepTable.from_store("sweep.db", activation="relu", depth=(5, 10))
-          ... # doctest: +SKIP
+          >>> SweepTable.from_store("sweep.db", activation="relu", depth=(5, 10))
+          Traceback (most recent call last):
+          ...
+          ValueError: there is no store sweep.db
         """
         if not Path(path).is_file():
             raise ValueError(f"there is no store {path}")
