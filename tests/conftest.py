@@ -6,7 +6,7 @@ from importlib import util
 from pathlib import Path
 
 # Nearly all the time of the tests is compilation, so XLA is told to compile fast and not to compile
-# fast code: two thirds of the time go. The experiments run as users run them. A flag that this
+# fast code: two thirds of the time go. Users run the experiments without them. A flag that this
 # jaxlib does not know would end the process, so each is looked for in it first.
 FAST_TO_COMPILE = {
     "xla_backend_optimization_level": "0",
