@@ -48,3 +48,9 @@ def test_every_experiment_is_in_the_table():
     scripts = {path.stem for path in experiments.glob("*.py")} - {"__init__", "common"}
     scripts |= {path.parent.name for path in experiments.glob("*/__main__.py")}
     assert scripts == set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
+
+
+def test_every_picture_of_the_gallery_exists_and_every_picture_is_shown():
+    folder = ROOT / "experiments"
+    shown = set(re.findall(r"\]\((figures/\w+\.png)\)", (folder / "README.md").read_text()))
+    assert shown == {f"figures/{path.name}" for path in (folder / "figures").glob("*.png")}

@@ -72,7 +72,7 @@ def by_layer(config: Config, found: list):
         ax.set(title=m.activation, xlabel="layer")
         bare(ax)
     axes[0, 0].set_ylabel("decades a layer")
-    axes[0, 0].legend(frameon=False, fontsize=8, title="direction")
+    axes[0, 0].legend(frameon=False, fontsize=8, title="direction", loc=(0.55, 0.17))
     figure.suptitle(
         "Every direction grows at its own rate, the same in every layer (lines: theory)"
     )

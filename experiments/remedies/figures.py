@@ -35,8 +35,7 @@ def cures(config: Config, found: list, table: list[dict]):
         for b in (b for b in found if b.kind.activation == act):
             flow_at_birth(b, above)
         accuracies([row for row in table if row["activation"] == act], below)
-        above.set(title=act, xlabel="layer")
-        above.label_outer()
+        above.set(title=act, xlabel="layer", ylabel="")
     low = min(b.measured.mean(axis=0).min() for b in found)
     axes[0, 0].set(ylabel="log10 of |dS| over output's")
     axes[0, 0].set_yscale("symlog", linthresh=2, linscale=1.5)
