@@ -1,5 +1,6 @@
 """The pages in a real browser: `pytest -m browser`; a Chromium and playwright are needed."""
 
+import contextlib
 import json
 import math
 import re
@@ -50,6 +51,14 @@ class Seen:
         return outside == [] and self.said == []
 
 
+@contextlib.contextmanager
+def opened(browser, path):
+    """The page at the size of a projector."""
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    yield Seen(page, path)
+    page.close()
+
+
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
@@ -88,9 +97,8 @@ def chain_page(written, problems):
 
 @pytest.fixture
 def chain(browser, chain_page):
-    page = browser.new_page(viewport={"width": 1280, "height": 720})
-    yield Seen(page, chain_page)
-    page.close()
+    with opened(browser, chain_page) as seen:
+        yield seen
 
 
 def value(seen, identity):
@@ -225,9 +233,8 @@ def sweep_page(written):
 
 @pytest.fixture
 def sweep(browser, sweep_page):
-    page = browser.new_page(viewport={"width": 1280, "height": 720})
-    yield Seen(page, sweep_page)
-    page.close()
+    with opened(browser, sweep_page) as seen:
+        yield seen
 
 
 def lines(seen):

@@ -156,7 +156,12 @@ def key(network: Network, **about: Any) -> str:
 
 def _about(X: Any, Y: Any, K: int) -> dict[str, Any]:
     """What decides the numbers beside a network's names."""
-    return {"dtype": str(X.dtype), "data": fingerprint(X, Y, K)[:16], "engine": engine.VERSION}
+    return about_data(X, Y, K) | {"engine": engine.VERSION}
+
+
+def about_data(X: Any, Y: Any, K: int) -> dict[str, str]:
+    """Return what a table and a store know the data by."""
+    return {"dtype": str(X.dtype), "data": fingerprint(X, Y, K)}
 
 
 def checked_data(X: Any, Y: Any, num_classes: int | None, *, loss: str, **axes: Any):
@@ -170,9 +175,9 @@ def checked_data(X: Any, Y: Any, num_classes: int | None, *, loss: str, **axes: 
 
 
 def fingerprint(X: Any, Y: Any, K: int) -> str:
-    """Return the SHA-256 of the data as they are measured: values, shapes, dtypes and K."""
+    """Return the first digits of the SHA-256 of the data as measured: values, shapes, dtypes, K."""
     digest = hashlib.sha256()
     for array in (np.asarray(X), np.asarray(Y)):
         digest.update(f"{array.dtype.str}{array.shape}{K}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]

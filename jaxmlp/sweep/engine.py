@@ -108,24 +108,28 @@ def measure(
         draw, plan, numbers = described(job, X, outputs, functions)
         key = jax.random.key(job.network.seed)
         drawn = _drawn(draw, job.network.seed)
-        # One way forward, and one back for each depth
-        hidden = compiled(forward)(plan, drawn, numbers, X, max(job.depths))
-        back = []
-        for depth in job.depths:
-            out = compiled(draw_output)(draw, key, depth)
-            back.append(compiled(backward)(plan, drawn, out, numbers, hidden, Y, depth))
-        ahead, back = jax.device_get((hidden.readings, back))
+        ways = functools.partial(_ways, draw, drawn, numbers, key, X, Y)
+        readings, back = ways(plan, job.depths)
         found = {}
         for network, own in zip(job.networks, back, strict=True):
-            found[network] = rows_of(ahead, own, len(X), network.depth)
+            found[network] = rows_of(readings, own, len(X), network.depth)
             if np.any(found[network]["status"] == flow.UNDECIDED):  # once more, with care
-                careful, depth = plan._replace(quick=False), network.depth
-                hidden = compiled(forward)(careful, drawn, numbers, X, depth)
-                out = compiled(draw_output)(draw, key, depth)
-                own = compiled(backward)(careful, drawn, out, numbers, hidden, Y, depth)
-                again, own = jax.device_get((hidden.readings, own))
-                found[network] = rows_of(again, own, len(X), depth)
+                again, (own,) = ways(plan._replace(quick=False), (network.depth,))
+                found[network] = rows_of(again, own, len(X), network.depth)
         return found
+
+
+def _ways(
+    draw: Draw, drawn: Drawn, numbers: Numbers, key: Any, X: Any, Y: Any, plan: Plan,
+    depths: tuple[int, ...],
+) -> tuple[tuple, list[Returned]]:  # fmt: skip
+    """Go one way forward, and one back for each depth; return what left the device."""
+    hidden = compiled(forward)(plan, drawn, numbers, X, max(depths))
+    back = []
+    for depth in depths:
+        out = compiled(draw_output)(draw, key, depth)
+        back.append(compiled(backward)(plan, drawn, out, numbers, hidden, Y, depth))
+    return jax.device_get((hidden.readings, back))
 
 
 def rows_of(readings: tuple, back: Returned, m: int, depth: int) -> Rows:
@@ -296,8 +300,8 @@ def compile_together(jobs: Iterable[Job], X: Any, Y: Any, outputs: int, function
         X, Y = jnp.asarray(X), jnp.asarray(Y)
         key = jax.eval_shape(lambda: jax.random.key(0))
         tasks: dict[tuple, tuple] = {}
-        for job in {(*described(job, X, outputs, functions)[:2],): job for job in jobs}.values():
-            draw, plan, numbers = described(job, X, outputs, functions)
+        needed = [described(job, X, outputs, functions) for job in jobs]
+        for (draw, plan), numbers in {(draw, plan): n for draw, plan, n in needed}.items():
             drawn = jax.eval_shape(functools.partial(draw_layers, draw), key)
             out = jax.eval_shape(functools.partial(draw_output, draw), key, 1)
             hidden = jax.eval_shape(functools.partial(forward, plan), drawn, numbers, X, 1)

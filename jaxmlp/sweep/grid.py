@@ -31,6 +31,11 @@ class Network(NamedTuple):
     norm: str | None
     loss: str
 
+    @property
+    def names(self) -> dict[str, Any]:
+        """The fields as a table holds them: what is one's own by its name."""
+        return {name: getattr(value, "name", value) for name, value in self._asdict().items()}
+
     def mlp(self, d_in: int, d_out: int) -> MLP:
         """Return the network as gradient_flow takes it; drawn by `init(key(seed), init)`."""
         return MLP(

@@ -270,11 +270,7 @@ def verdict(log10_change: float, vanishing: float = 1e-3, exploding: float = 1e3
 
 def table_columns(results: Mapping[Network, Rows], **sweep: Any) -> Columns:
     """Return the columns of what was measured, in the order given; `sweep` is true of every row."""
-    named = [
-        {name: getattr(value, "name", value) for name, value in network._asdict().items()} | sweep
-        for network in results
-    ]
-    return joined(named, list(results.values()))
+    return joined([network.names | sweep for network in results], list(results.values()))
 
 
 def joined(networks: Sequence[Mapping[str, Any]], rows: Sequence[Rows]) -> Columns:

@@ -18,7 +18,7 @@ from jaxmlp import checks
 from jaxmlp.flow import gradient_flow
 from jaxmlp.objective import Objective
 from jaxmlp.sweep import engine, grid
-from jaxmlp.sweep.depth import checked_data, fingerprint
+from jaxmlp.sweep.depth import about_data, checked_data, fingerprint
 from jaxmlp.sweep.grid import Network
 from jaxmlp.sweep.run import collect, in_this_process
 from jaxmlp.sweep.table import SweepTable, joined
@@ -143,10 +143,10 @@ def training_sweep(
 
     # Train what is missing
     about = {
-        "objective": loss, "optimizer": _name_of(optimizer), "dtype": str(X.dtype),
-        "data": fingerprint(X, Y, K)[:16], "engine": VERSION,
+        "objective": loss, "optimizer": _name_of(optimizer), **about_data(X, Y, K),
+        "engine": VERSION,
     }  # fmt: skip
-    held_out = validation and fingerprint(validation[0], validation[1], K)[:16]
+    held_out = validation and fingerprint(validation[0], validation[1], K)
     decides = {**about, "num_steps": num_steps, "batch_size": batch_size,
                "record_at": plan.record_at,
                "validation": held_out}  # fmt: skip
@@ -209,7 +209,7 @@ def _key(trained: Trained, **about: Any) -> str:
 def _columns(results: dict[Trained, Any], about: dict[str, Any]) -> dict[str, np.ndarray]:
     named = []
     for network, _ in results:
-        names = {name: getattr(v, "name", v) for name, v in network._asdict().items()}
+        names = network.names
         del names["loss"]  # it is a number here; about has its name
         named.append(names | about)
     return joined(named, list(results.values()))
