@@ -10,9 +10,9 @@ from jaxmlp.gradcheck import answers, numeric, wholes
 from jaxmlp.gradcheck.answers import Answer
 from jaxmlp.gradcheck.certificate import Certificate, environment, order
 from jaxmlp.gradcheck.judge import Numbers, Row, Verdict, error, flushed, judge, numbers, size
-from jaxmlp.gradcheck.names import cast, dtype_of, eps_of, listed, split
+from jaxmlp.gradcheck.names import VALUE, cast, dtype_of, eps_of, listed, split
 from jaxmlp.gradcheck.precision import SAFETY, Precision, precision
-from jaxmlp.gradcheck.reference import FLOAT64, VALUE, Truth
+from jaxmlp.gradcheck.reference import FLOAT64, Truth
 from jaxmlp.storage import layers
 
 ROUTED = 32  # arrays that the second route looks at; of more, so many at equal distances
@@ -154,7 +154,7 @@ def _share(truth: Truth, answer: Answer) -> float:
 def _compared(truth: Truth, own: Precision, name: str, given: np.ndarray, scale=1.0) -> Row:
     """The verdict on an array of the gradient or a step, which came multiplied by scale."""
     right = truth.gradient[name] if name in truth.gradient else truth.steps[name]
-    also = [arrays[name] * scale for arrays in own.also if name in arrays]
+    also = [truth.also[name] * scale] if name in truth.also else []
     off = own.off.get(name, 0.0) * scale
     row = judge(name, given, right * scale, own.tolerances[name], own.eps, also, off)
     return row._replace(layer=split(name)[1] if truth.layered else None, dtype=str(own.dtype))
@@ -220,10 +220,10 @@ def _value_row(here: Examined) -> Row | None:
         given, own = here.exact_answer.value, here.exact
     array, dtype = answers.number(given), str(own.dtype)
     if array is None:
-        return Row(VALUE, None, Verdict.WRONG_SHAPE, dtype=dtype)
+        return Row("J", None, Verdict.WRONG_SHAPE, dtype=dtype)
     size = truth.tapes[0].size if truth.tapes else 0.0  # the loss's terms, which may cancel in it
     right = np.asarray(truth.value + size)
-    row = judge(VALUE, array + size, right, own.tolerances[VALUE], own.eps)
+    row = judge("J", array + size, right, own.tolerances[VALUE], own.eps)
     return row._replace(dtype=dtype)
 
 

@@ -14,6 +14,7 @@ from jaxmlp.layer import Layer
 from jaxmlp.storage import as_dict, count, is_stacked
 
 Arrays = dict[str, np.ndarray]
+VALUE = ""  # the name of J's value among arrays: no array of a gradient has it
 
 
 def is_layered(params: Any) -> bool:

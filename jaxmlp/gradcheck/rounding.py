@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmlp import losses
 from jaxmlp.gradcheck.judge import PIECE, gap
-from jaxmlp.gradcheck.names import Arrays
+from jaxmlp.gradcheck.names import VALUE, Arrays
 from jaxmlp.gradcheck.tape import (
     NOISE,
     Noise,
@@ -60,7 +60,7 @@ def rounding(J: Objective, layers: Sequence[Layer], X, Y, tape: Tape, draws: int
 
 def _side_by_side(noisy: Tape, tape: Tape, noise: Noise) -> Iterator[tuple]:
     """Yield name, noisy and exact numbers of everything, some rows of a weight at a time."""
-    yield "J", np.asarray(noisy.value), np.asarray(tape.value)
+    yield VALUE, np.asarray(noisy.value), np.asarray(tape.value)
     exact = forward_steps(tape)
     yield from ((name, array, exact[name]) for name, array in forward_steps(noisy).items())
     for place, right in zip(walk(noisy, noise), walk(tape), strict=True):
