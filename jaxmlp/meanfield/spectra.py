@@ -107,8 +107,10 @@ def jacobian(
     q0 = checks.positive_number("q0", q0)
     if transient:
         if width is not None:
-            raise ValueError("transient and width exclude each other: the recursion at a finite width holds "
-                "for activations whose gradient does not depend on the length")
+            raise ValueError(
+                "transient and width exclude each other: the recursion at a finite width holds "
+                "for activations whose gradient does not depend on the length"
+            )
         return _by_layer(activation, w, b, depth, weights, q0)
     q, _ = settled(activation, w, b, q0)
     slope2, weight = _law(activation, q)
