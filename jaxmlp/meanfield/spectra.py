@@ -73,9 +73,9 @@ def jacobian(
     relative variance the sum of `mu_2 / mu_1^2 - 1 - s_1`. Few layers that start away from the
     fixed point need that: ten orthogonal tanh layers at criticality spread thirty times wider
     than they do at the fixed point. It holds while depth / n is small: a spectrum of n values is
-    else far wider than its mean, and the exponents of `linear_exponents` describe it. A linear layer at the
-    output, as an MLP has it, multiplies s by sigma_w2 and, with Gaussian weights, adds 1 to the
-    relative variance.
+    else far wider than its mean, and the exponents of `linear_exponents` describe it. A linear
+    layer at the output, as an MLP has it, multiplies s by sigma_w2 and, with Gaussian weights, adds
+    1 to the relative variance.
 
     With a width exact at any depth, for Gaussian weights and the activations whose gradient does
     not depend on the length: linear, and without biases ReLU, leaky ReLU and PReLU. There the
