@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxmlp import activations, checks, edge, flow, walk
+from jaxmlp import activations, checks, edge, magnitudes, walk
 from jaxmlp import layer as arithmetic
 from jaxmlp.backprop import check_derivatives
 from jaxmlp.layer import Spec
@@ -196,8 +196,8 @@ def _walked(mlp: MLP, k: int, params, X):
     # Neighbours of equal shape become a stack: a loop compiles as fast as one layer
     one, runs = rule(_directions(mlp, k)), dataclasses.replace(mlp, stack_from=1).runs
     # Forwards as the magnitudes go, back with the frame of the output
-    params = [flow.sized(layer) for layer in canonical(runs, params)]
-    (A, _), saved, ahead = walk.forward(one, runs, params, (flow.scaled_input(X), None))
+    params = [magnitudes.measured(layer) for layer in canonical(runs, params)]
+    (A, _), saved, ahead = walk.forward(one, runs, params, (magnitudes.scaled_input(X), None))
     top = output_frame(
         mlp.specs[-1], params[-1].layer, saved[-1].U, A.mantissa, None if k == full else k
     )
@@ -215,9 +215,9 @@ def rule(num_logs: int) -> Rule:
     The way forward is that of the magnitudes, with an exponent.
     """
 
-    def backward(spec: Spec, sized: flow.Sized, kept: flow.Kept, carry):
+    def backward(spec: Spec, measured: magnitudes.Measured, kept: magnitudes.Kept, carry):
         dA, dS, A = carry
-        layer, frame, left = sized.layer, dS if dA is None else dA, None
+        layer, frame, left = measured.layer, dS if dA is None else dA, None
         # Through the activation and the norm, onto the stream
         if dA is not None:
             rows, left = _onto_stream(spec, layer, kept, A.mantissa, dA.rows, dS)
@@ -232,11 +232,11 @@ def rule(num_logs: int) -> Rule:
         stream = None if spec.residual is None else Stream(frame.rows, jnp.array(True))
         return (below, stream, kept.A_prev), _open_logs(frame, num_logs)
 
-    forward = functools.partial(flow.forward, statistics=False)
+    forward = functools.partial(magnitudes.forward, statistics=False)
     return Rule(forward, backward, lambda frame: Stream(0 * frame.rows, jnp.array(False)))
 
 
-def _onto_stream(spec: Spec, layer, kept: flow.Kept, A, rows, stream: Any):
+def _onto_stream(spec: Spec, layer, kept: magnitudes.Kept, A, rows, stream: Any):
     """Carry rows from the output of a layer to its stream; count the directions left open."""
     slope = jnp.broadcast_to(arithmetic.derivative(spec, layer, kept.U, A), A.shape)
     rows, d = rows * slope[:, None], A.shape[1]
@@ -244,8 +244,8 @@ def _onto_stream(spec: Spec, layer, kept: flow.Kept, A, rows, stream: Any):
     if spec.norm is not None:
         assert kept.U is not None  # as with r and its exponent: a norm keeps them
         assert kept.r is not None
-        assert kept.r_exponent is not None
-        r = times_power(kept.r, -kept.r_exponent)
+        assert kept.r_k is not None
+        r = times_power(kept.r, -kept.r_k)
         rows = jax.vmap(functools.partial(spec.norm.vjp, kept.U, r), 1, 1)(rows)
         # It closes the mean and, without eps, U; what gates have closed already may be these
         left = jnp.minimum(left, d - spec.norm.centred - (spec.norm.eps == 0))

@@ -32,6 +32,7 @@ ORDER = [
     "per_sample",
     "scaled",
     "flow_report",
+    "magnitudes",
     "flow",
     "spectrum",
     "gradcheck",

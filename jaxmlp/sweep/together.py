@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxmlp import flow
+from jaxmlp import magnitudes
 from jaxmlp.activations import Activation
 from jaxmlp.sweep import engine
 from jaxmlp.sweep.engine import Numbers
@@ -101,7 +101,7 @@ def measure_together(
                 own = (ahead, back[network.depth])
                 ways, returned = jax.tree.map(lambda x: x[i], own)  # noqa: B023
                 found[network] = engine.rows_of(ways, returned, len(X), network.depth)
-                if np.any(found[network]["status"] == flow.UNDECIDED):
+                if np.any(found[network]["status"] == magnitudes.UNDECIDED):
                     found |= engine.measure(job.only({network}), X, Y, outputs, functions)
         return found
 
