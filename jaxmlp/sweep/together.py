@@ -94,13 +94,12 @@ def measure_together(
             out = _program(engine.draw_output, (0, None))(draw, keys, depth)
             program = _program(engine.backward, (0, 0, axes, 0, None, None))
             back[depth] = program(plan, drawn, out, numbers, hidden, Y, depth)
-        ahead, back = jax.device_get((hidden.readings, back))
+        back = jax.device_get(back)
         found = {}
         for i, job in enumerate(batch.jobs):
             for network in job.networks:
-                own = (ahead, back[network.depth])
-                ways, returned = jax.tree.map(lambda x: x[i], own)  # noqa: B023
-                found[network] = engine.rows_of(ways, returned, len(X), network.depth)
+                read = jax.tree.map(lambda x: x[i], back[network.depth])  # noqa: B023
+                found[network] = engine.rows_of(read, len(X), network.depth)
                 if np.any(found[network]["status"] == magnitudes.UNDECIDED):
                     found |= engine.measure(job.only({network}), X, Y, outputs, functions)
         return found
