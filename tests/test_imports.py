@@ -34,6 +34,7 @@ ORDER = [
     "flow_report",
     "magnitudes",
     "flow",
+    "frames",
     "spectrum",
     "gradcheck",
     "testing",
