@@ -31,9 +31,9 @@ birth, three standard deviations of a network of this width.</figcaption></figur
 <figcaption>Decades lost from the last to the first hidden layer; below 0 the gradient grows.
 </figcaption></figure>
 <figure id="learnt" hidden><div id="accuracy" role="img" aria-label="Accuracy against depth"></div>
-<figcaption>Accuracy at the step chosen.</figcaption></figure>
+<figcaption>Accuracy after training.</figcaption></figure>
 <figure id="learnt-loss" hidden><div id="loss" role="img" aria-label="Loss against depth"></div>
-<figcaption>Loss at the step chosen.</figcaption></figure>
+<figcaption>Loss after training.</figcaption></figure>
 </div>
 <h2>Networks</h2>
 <p class="note" id="count"></p>
@@ -47,6 +47,7 @@ def explorer(
     flows: Sequence[Any],
     *,
     bands: Sequence[Mapping[str, Any]] = (),
+    beside: str = MENUS[0],
     title: str = "A sweep",
     provenance: Mapping[str, Any] | None = None,
 ) -> str:
@@ -58,6 +59,8 @@ def explorer(
       flows: log10 of the norms of each network, layers 1..L.
       bands: predictions: dicts with the values of the menus, `depth`, and `mean`, `low`, `high`,
         arrays over the layers, relative to the output.
+      beside: the menu whose values are shown side by side when the page opens; by default the
+        first.
       provenance: what made the sweep.
 
     Raises:
@@ -69,6 +72,7 @@ def explorer(
     layers, flows, note = thinned(flows)
     data = {
         "menus": menus,
+        "beside": beside,
         "networks": {name: [n.get(name) for n in networks] for name in networks[0]},
         "layers": layers,
         "flows": [np.round(np.asarray(flow, float), 3) for flow in flows],
