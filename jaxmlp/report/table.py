@@ -1,4 +1,4 @@
-"""Rows as text and as HTML. Names from outside stay text: an activation called <script> too."""
+"""Tables as text and as HTML. Every name is escaped, also that of an activation `<script>`."""
 
 import html
 import math
@@ -9,7 +9,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def cell(value: Any) -> str:
-    """Write one value: three digits of a float, a true minus sign, nothing for None."""
+    """Return a value as text: a float with three digits, "" for None, a true minus sign."""
     if value is None:
         return ""
     if isinstance(value, float) and math.isnan(value):
@@ -21,7 +21,7 @@ def cell(value: Any) -> str:
 
 
 def as_text(rows: Rows) -> str:
-    """Return rows of equal keys as lines: words to the left, numbers to the right.
+    """Return rows with the same keys as a text table: words on the left, numbers on the right.
 
     Example:
       >>> print(as_text([{"init": "he", "decades": -0.5}, {"init": "lecun", "decades": 12.0}]))
@@ -44,7 +44,7 @@ def as_text(rows: Rows) -> str:
 
 
 def as_html(rows: Rows, caption: str = "", *, attributes: str = "") -> str:
-    """Return rows of equal keys as a table; every name and value is escaped.
+    """Return rows with the same keys as an HTML table; every name and value is escaped.
 
     Example:
       >>> as_html([{"activation": "<script>"}])

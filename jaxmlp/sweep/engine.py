@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp import activations, flow, initializers, norms, walk
+from jaxmlp import activations, flow, initializers, magnitudes, norms, walk
 from jaxmlp.activations import Activation
 from jaxmlp.activations.choice import Choice
-from jaxmlp.flow import BackwardReading, ForwardReading, Kept, sized
 from jaxmlp.layer import REZERO, Layer, Spec
+from jaxmlp.magnitudes import BackwardReading, ForwardReading, Kept, measured
 from jaxmlp.mlp import INVERSE_ROOT
 from jaxmlp.norms import Norm
 from jaxmlp.objective import Objective, divisor
@@ -46,7 +46,7 @@ class Draw(NamedTuple):
 class Plan(NamedTuple):
     """Say what a forward pass and a way back are compiled for.
 
-    J: the output layer by itself. quick: see `flow.rule`.
+    J: the output layer by itself. quick: see `magnitudes.rule`.
     """
 
     J: Objective
@@ -114,7 +114,7 @@ def measure(
         found = {}
         for network, read in zip(job.networks, ways(plan, job.depths), strict=True):
             found[network] = rows_of(read, len(X), network.depth)
-            if np.any(found[network]["status"] == flow.UNDECIDED):  # once more, with care
+            if np.any(found[network]["status"] == magnitudes.UNDECIDED):  # once more, with care
                 (read,) = ways(plan._replace(quick=False), (network.depth,))
                 found[network] = rows_of(read, len(X), network.depth)
         return found
@@ -208,9 +208,9 @@ def _draw_layer(draw: Draw, key, number, shape: tuple[int, int]) -> Layer:
 
 def forward(plan: Plan, drawn: Drawn, numbers: Numbers, X, count) -> Hidden:
     """Pass layer 1 and `count` layers of the stack, so that what is kept holds A[count]."""
-    rule = flow.rule(len(X), statistics=True, quick=plan.quick)
+    rule = magnitudes.rule(len(X), statistics=True, quick=plan.quick)
     first, stack, specs = _layers(plan, drawn, numbers)
-    carry, kept, one = rule.forward(specs[0], first, (flow.scaled_input(X), None))
+    carry, kept, one = rule.forward(specs[0], first, (magnitudes.scaled_input(X), None))
     _, saved, others = walk.forward_to_depth(rule, specs[1], stack, carry, count)
     return Hidden(kept, saved, (one, others))
 
@@ -222,11 +222,11 @@ def backward(
 
     The depth is a number like any other here: a loop with a traced bound, walked backwards by hand.
     """
-    rule = flow.rule(divisor(plan.J, Y.shape[0]), statistics=True, quick=plan.quick)
+    rule = magnitudes.rule(divisor(plan.J, Y.shape[0]), statistics=True, quick=plan.quick)
     first, stack, specs = _layers(plan, drawn, numbers, back=True)
     # The output layer of this depth, on the hidden layers that all depths share
     output = Spec(plan.J.mlp.output)
-    last_layer = sized(out._replace(b=out.b * numbers.std_b), numbers.std_out)
+    last_layer = measured(out._replace(b=out.b * numbers.std_b), numbers.std_out)
     A_D = walk.layer_at(hidden.stack.A_prev, depth - 1)
     (A_L, S_L), kept, ahead = rule.forward(output, last_layer, (A_D, None))
     carry = flow.output_derivative(plan.J, S_L, A_L, Y)
@@ -263,7 +263,7 @@ def _layers(plan: Plan, drawn: Drawn, numbers: Numbers, *, back: bool = False) -
             jnp.broadcast_to(slopes, lead) if learned else None,
             None if spec.residual is None else jnp.broadcast_to(numbers.alpha, lead),
         )
-        found.append(sized(layer, std, largest))
+        found.append(measured(layer, std, largest))
     return (*found, specs)
 
 
