@@ -1,5 +1,6 @@
 """Every test runs with the shape annotations of jaxmlp checked, and with warnings as errors."""
 
+import gc
 import mmap
 import os
 from importlib import util
@@ -33,6 +34,10 @@ def _known_flags():
 
 
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_known_flags()])
+
+# Tracing makes millions of small objects that live long: by default Python looks through all of them
+# again and again, which is a tenth of the time.
+gc.set_threshold(200_000, 50, 1000)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

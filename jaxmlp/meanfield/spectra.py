@@ -29,7 +29,7 @@ import numpy as np
 from jaxmlp import checks
 from jaxmlp.activations import Activation
 from jaxmlp.meanfield.integrals import REACH_OF_TWO, centres_of, panels, values_and_slopes
-from jaxmlp.meanfield.lengths import checked, settled
+from jaxmlp.meanfield.lengths import checked, length_map, settled
 
 WEIGHTS = {"gaussian": 0, "orthogonal": 1}  # k in s(chi), and 1 + s_1
 PANELS = 64  # of the law of phi', on each side of each kink
@@ -38,12 +38,12 @@ PANELS = 64  # of the law of phi', on each side of each kink
 class Jacobian(NamedTuple):
     """Of the squared singular values s of the Jacobian of L layers.
 
-    q: the length at which the layers stand.
+    q: the length at which the layers stand; of the last one with `transient`.
     mean, variance: of s over the spectrum; 0 or inf beyond the range of float64.
     log10_mean: finite at any depth.
     relative_variance: variance / mean^2; 0 where all s are the same.
-    log10_largest: of the largest s, the edge of the spectrum of wide layers; inf where phi' is not
-      bounded, None with a width.
+    log10_largest: of the largest s, the edge of the spectrum of wide layers; inf if phi' is not
+      bounded, None with a width and with `transient`.
     """
 
     q: float
@@ -62,12 +62,17 @@ def jacobian(
     weights: str = "gaussian",
     *,
     q0: float = 1.0,
+    transient: bool = False,
     width: int | None = None,
 ) -> Jacobian:
     """Predict the singular values of the Jacobian of `depth` layers `phi(W a + b)`.
 
     Without a width for n -> infinity at that depth, all layers at the fixed point that the length
-    reaches from q0. It holds while depth / n is small: a spectrum of n values is then far wider
+    reaches from q0. With `transient` layer l stands at its own length, `q[1] = q0` and `q[l] =
+    length_map(q[l-1])`, and has its own mu_k: the mean is the product of `sigma_w2 mu_1`, the
+    relative variance the sum of `mu_2 / mu_1^2 - 1 - s_1`. Few layers that start away from the
+    fixed point need that: ten orthogonal tanh layers at criticality spread thirty times wider
+    than they do at the fixed point. It holds while depth / n is small: a spectrum of n values is then far wider
     than its mean, and the exponents of `linear_exponents` describe it. A linear layer at the
     output, as an MLP has it, multiplies s by sigma_w2 and, with Gaussian weights, adds 1 to the
     relative variance.
@@ -84,7 +89,8 @@ def jacobian(
 
     Raises:
       ValueError: for numbers out of range; weights other than "gaussian" and "orthogonal"; a width
-        where the recursion does not hold; an activation that cannot be integrated.
+        for which the recursion does not hold, or together with `transient`; an activation that
+        cannot be integrated.
 
     Example:
       >>> of = jacobian("relu", 2.0, 0.0, depth=10)
@@ -98,7 +104,13 @@ def jacobian(
     depth = checks.integer("depth", depth, at_least=1)
     if weights not in WEIGHTS:
         raise checks.unknown_name("weights", weights, WEIGHTS)
-    q, _ = settled(activation, w, b, checks.positive_number("q0", q0))
+    q0 = checks.positive_number("q0", q0)
+    if transient:
+        if width is not None:
+            raise ValueError("transient and width exclude each other: the recursion at a finite width holds "
+                "for activations whose gradient does not depend on the length")
+        return _by_layer(activation, w, b, depth, weights, q0)
+    q, _ = settled(activation, w, b, q0)
     slope2, weight = _law(activation, q)
     mu_1, mu_2 = weight @ slope2, weight @ slope2**2
     if mu_1 == 0:  # step and sign
@@ -110,11 +122,30 @@ def jacobian(
         _check_recursion(activation, b, weights)
         n = checks.integer("width", width, at_least=1)
         relative, largest = _relative_variance(n, depth, float(mu_2 / mu_1**2)), None
-    log10_mean = depth * math.log10(w * mu_1)
+    return _in_range(q, depth * math.log10(w * mu_1), relative, largest)
+
+
+def _in_range(q, log10_mean, relative, largest) -> Jacobian:
+    """Add mean and variance, 0 or inf beyond the range of float64."""
     with np.errstate(over="ignore"):
         mean = float(np.float64(10) ** log10_mean)
         variance = float(relative * np.float64(mean) ** 2) if relative else 0.0
     return Jacobian(q, mean, variance, log10_mean, relative, largest)
+
+
+def _by_layer(activation, w, b, depth, weights, q) -> Jacobian:
+    """The Jacobian of layers that each stand at their own length, the first at q."""
+    log10_mean, relative = 0.0, 0.0
+    for layer in range(depth):
+        if layer:
+            q = float(length_map(activation, w, b, q))
+        slope2, weight = _law(activation, q)
+        mu_1, mu_2 = weight @ slope2, weight @ slope2**2
+        if mu_1 == 0:
+            return Jacobian(q, 0.0, 0.0, -math.inf, 0.0, None)
+        log10_mean += math.log10(w * mu_1)
+        relative += float(mu_2 / mu_1**2 - WEIGHTS[weights])
+    return _in_range(q, log10_mean, relative, None)
 
 
 def _law(activation, q) -> tuple[np.ndarray, np.ndarray]:
