@@ -32,7 +32,6 @@ def gallery(curves: dict[Any, Curve], reach: float):
     figure.suptitle(
         f"Derivatives by hand and by autodiff are at most {worst:.1f} units apart\n"
         "(grey; a unit is 2$^{-52}$ of the steepest slope)",
-        fontsize=11,
     )
     return figure
 
@@ -47,7 +46,7 @@ def panels(curves: dict[Any, Curve], axes, reach: float):
     for i, (act, found) in enumerate(curves.items()):
         upper, lower = axes[2 * (i // columns) : 2 * (i // columns) + 2, i % columns]
         plotting.activation(act, upper, reach=reach)
-        upper.set_title(title(act), fontsize=10)
+        upper.set_title(title(act))
         upper.locator_params(nbins=4)
         upper.set(xlabel="", xticks=upper.get_xticks(), xticklabels=[], xlim=(-reach, reach))
         derivative_difference(found.z, found.difference, lower)

@@ -44,9 +44,10 @@ def cost_against_batch(rows, axes, *, memory_limit: float):
     axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes[1].set(ylabel="memory (GB)")
     axes[1].axhline(memory_limit, color=GREY, ls="--", lw=1)
-    axes[1].text(batches[0], memory_limit, " half of the machine's memory", va="bottom", fontsize=8)
+    said = " half of the machine's memory"
+    axes[1].text(batches[0], memory_limit, said, va="bottom", fontsize="small")
     _mark_where_it_ends(rows, axes[0], memory_limit)
-    axes[1].legend(frameon=False, fontsize=8)
+    axes[1].legend(frameon=False, fontsize="small")
     return axes
 
 
@@ -59,4 +60,4 @@ def _mark_where_it_ends(rows, ax, limit: float):
         end = float(np.exp(np.interp(np.log(limit), np.log(memory), np.log(batch))))
         ax.axvline(end, color=GREY, ls="--", lw=1)
         ax.text(end, 0.8, f" {costly}\n no longer fits", transform=ax.get_xaxis_transform(),
-                fontsize=8)  # fmt: skip
+                fontsize="small")  # fmt: skip

@@ -25,14 +25,14 @@ def beside_theory(config: Config, compared: list[Compared]):
             measured = c.measured.mean(axis=0)
             against_prediction(c.predicted, measured, above, color=colour, label=c.init)
             correlations(c.predicted, c.correlation, below, color=colour)
-        above.set_title(act, fontsize=10)
+        above.set_title(act)
         for ax in (above, below):
             ax.label_outer()
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    axes[0, 0].legend(frameon=False, fontsize="small")
     worst = max(abs(z) for c in compared for z in c.z)
     figure.suptitle(
         f"Mean field (lines, band of 3 standard errors) and {config.theory_nets} networks (dots): "
-        f"|z| at most {worst:.1f}", fontsize=11,
+        f"|z| at most {worst:.1f}",
     )  # fmt: skip
     return figure
 
@@ -49,7 +49,7 @@ def lines(table, rows: list[dict]):
     for ax, activation in zip(axes[0], acts, strict=True):
         found = [r for r in rows if (r["activation"], r["depth"]) == (activation, deepest)]
         verdicts = ", ".join(f"{row['init']} {row['verdict']}" for row in found)
-        ax.set_title(f"{activation}\n{verdicts}", fontsize=9)
+        ax.set_title(f"{activation}\n{verdicts}")
     figure.suptitle(f"Through {deepest:,} hidden layers: where gradients vanish, and where not")
     return figure
 
@@ -73,7 +73,7 @@ def histograms(config: Config):
     for ax, name, init in zip(axes, ("standard", "glorot"), (standard, "glorot"), strict=True):
         params = mlp.init(jax.random.key(config.seed), init)
         derivative_histograms(jaxmlp.trace(J)(params, X, Y), ax)
-        ax.set_title(f"{name} initialisation", fontsize=10)
+        ax.set_title(f"{name} initialisation")
     axes[1].set_ylabel("")
     axes[0].get_legend().remove()
     figure.suptitle("Five tanh layers: dZ narrows downwards, unless the variance is right")
@@ -137,7 +137,7 @@ def float32_limits(ax, width: int, *, label: bool):
         ax.set_ylim(bottom=bottom)
         if label:
             text = "grey: a float32 norm reads 0,\nbelow the dots its entries too"
-            ax.text(0.97, 0.04, text, transform=ax.transAxes, ha="right", fontsize=8)
+            ax.text(0.97, 0.04, text, transform=ax.transAxes, ha="right", fontsize="small")
     return ax
 
 

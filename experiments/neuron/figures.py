@@ -23,10 +23,10 @@ def updates_figure(runs: dict[Key, Run]):
                 by_time[updates] = 1e3 * run.seconds * epoch, run.loss
         plotting.learning_curves(by_epoch, left)
         plotting.learning_curves(by_time, right, xlabel="wall time in ms", ylabel="")
-        left.legend(frameon=False, fontsize=8)
+        left.legend(frameon=False, fontsize="small")
         right.get_legend().remove()
         for ax, by, curves in ((left, "epoch", by_epoch), (right, "wall time", by_time)):
-            ax.set_title(f"{name}: {leader(curves)} leads by {by}", fontsize=9)
+            ax.set_title(f"{name}: {leader(curves)} leads by {by}")
             ax.set_xscale("log")
             ax.minorticks_off()
     return figure
@@ -49,12 +49,12 @@ def inputs_figure(inputs: dict[str, tuple], paths: dict[str, list[float]], weigh
         max(loss[-1] for name, (_, loss) in inputs.items() if name.endswith(kind))
         for kind in ("raw", "standardised")
     )
-    left.set_title(f"Full batch: raw ends at {raw:.2g}, standardised at {scaled:.2g}", fontsize=10)
+    left.set_title(f"Full batch: raw ends at {raw:.2g}, standardised at {scaled:.2g}")
     shown = {name: paths[name] for name in ("x - 0.1 dy/dx", "x + 0.1 dy/dx")}
     descents(lambda x: x**2 - 10, shown, right, reach=8)
-    right.set_title("Minus the gradient descends, plus climbs", fontsize=10)
+    right.set_title("Minus the gradient descends, plus climbs")
     for ax, (name, W) in zip(below.subplots(1, len(weights)), weights.items(), strict=True):
-        weight_image(W, ax).set_title(name, fontsize=10)
+        weight_image(W, ax).set_title(name)
     below.suptitle("Weights of one neuron: orange pixels speak for an 8, purple for a 3")
     return figure
 

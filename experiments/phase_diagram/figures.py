@@ -18,7 +18,7 @@ def draw(config: Config, diagram, rows: list[dict]):
     worst = max((abs(math.log(r)) for r in ratios if r > 0), default=math.nan)
     figure.suptitle(
         f"{len(rows)} measured factors (dots, {config.num_nets} networks each) are within "
-        f"{math.expm1(worst):.0%} of chi_1", fontsize=11,
+        f"{math.expm1(worst):.0%} of chi_1",
     )  # fmt: skip
     return figure
 

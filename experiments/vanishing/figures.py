@@ -23,9 +23,9 @@ def draw_products(m: Measured):
     relative_to_output(m.gains, right, factor=2)
     told = ", ".join(f"{i} $10^{{{c.gradient[-1]:.1f}}}$" for i, c in m.chains.items())
     top = ceiling(len(m.chains["he"].gradient) - 1)
-    left.set_title(f"sigmoid: gradient {told},\nproduct at most $10^{{{top:.1f}}}$", fontsize=10)
+    left.set_title(f"sigmoid: gradient {told},\nproduct at most $10^{{{top:.1f}}}$")
     told = ", ".join(f"{act} $10^{{{line[-1]:.1f}}}$" for act, line in m.gains.items())
-    right.set_title(f"weights of gain 2:\n{told}", fontsize=10)
+    right.set_title(f"weights of gain 2:\n{told}")
     right.set_ylabel("")
     return figure
 
@@ -37,10 +37,10 @@ def draw_bits(rows: list[dict]):
     for ax, (act, one) in zip(axes, own.items(), strict=True):
         stay, zero = (f"{unmoved(one)[name]:.0%}" for name in ("unchanged", "zero gradient"))
         title = f"{act}, {one[0]['init']}: {stay} stay,\n{zero} of gradients are 0"
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title)
     told, depth = unmoved(own["sigmoid"]), own["sigmoid"][0]["depth"]
     same = f"keeps every bit of {told['frozen']} of {told['layers']} sigmoid layers"
-    figure.suptitle(f"{depth} hidden layers: one step {same}", fontsize=11)
+    figure.suptitle(f"{depth} hidden layers: one step {same}")
     return figure
 
 
@@ -50,10 +50,10 @@ def draw_training(config: Config, m: Measured):
     loss.axhline(TARGET, color="black", lw=0.8, ls="--")
     loss.set(xscale="log", ylabel=f"loss on digits, rate {config.race_rates[0]:g}")
     times = ", ".join(f"{row['activation']} {row['epochs']:.0f}" for row in m.races[: len(RACERS)])
-    loss.set_title(f"epochs to a loss of {TARGET:g}:\n{times}", fontsize=9)
+    loss.set_title(f"epochs to a loss of {TARGET:g}:\n{times}")
     accuracy_by_depth(m.grid, depth)
     reach = ", ".join(f"{act} {d}" for act, d in deepest_learned(m.grid).items())
-    depth.set_title(f"deepest with an accuracy of {LEARNED:g}:\n{reach}", fontsize=9)
+    depth.set_title(f"deepest with an accuracy of {LEARNED:g}:\n{reach}")
     return figure
 
 
@@ -64,10 +64,10 @@ def draw_activations(m: Measured):
         act: max(r["largest_A"] for r in m.races if r["activation"] == act) for act in RACERS
     }
     told = ", ".join(f"{act} {A:.2g}" for act, A in largest.items())
-    size.set_title(f"largest |A| of two hidden layers:\n{told}", fontsize=9)
+    size.set_title(f"largest |A| of two hidden layers:\n{told}")
     largest_inputs(m.paths, dead)
     told = ", ".join(f"{a} {(Z[-1] > 0).sum()}" for a, (_, Z) in m.paths.items())
-    dead.set_title(f"of 4 dead units revive:\n{told}", fontsize=9)
+    dead.set_title(f"of 4 dead units revive:\n{told}")
     return figure
 
 
@@ -90,7 +90,7 @@ def relative_to_output(lines, ax, *, factor, points=None):
     k = np.arange(max(map(len, lines.values())))
     ax.plot(k, k * np.log10(factor), "--", color="black", lw=1.2, label=f"${factor:g}^k$")
     ax.set(xlabel="k, layers below the output", ylabel="log10, relative to the output")
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize="small")
     return bare(ax)
 
 
@@ -128,7 +128,7 @@ def largest_inputs(paths, ax):
     ax.axhline(0, color="black", lw=0.8, ls="--")
     ax.set(xlabel="step", ylabel="largest z over the samples", yscale="symlog")
     ax.set_ylim(top=40 * max(1, *(np.max(Z) for _, Z in paths.values())))
-    ax.legend(frameon=False, fontsize=8, loc="upper left")
+    ax.legend(frameon=False, fontsize="small", loc="upper left")
     return bare(ax)
 
 
@@ -146,11 +146,11 @@ def largest_activations(rows, ax):
         sizes = np.array([row["largest_A"] for row in rows if row["activation"] == activation])
         at = np.arange(len(groups)) + (i + 0.5) * width - 0.4
         bars = ax.bar(at, np.minimum(sizes, top), width, color=colour, label=activation)
-        ax.bar_label(bars, [f"{size:.2g}" for size in sizes], fontsize=7, padding=1)
+        ax.bar_label(bars, [f"{size:.2g}" for size in sizes], fontsize="x-small", padding=1)
     ax.set_xticks(range(len(groups)), groups)
     ax.set(ylabel="largest |A| while training", yscale="log")
     ax.set_ylim(top=100 * top)
-    ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
+    ax.legend(frameon=False, fontsize="small", ncols=2, loc="upper left")
     return bare(ax)
 
 
@@ -161,7 +161,7 @@ def accuracy_by_depth(rows, ax):
     """
     cells = {(row["activation"], row["depth"]): row["accuracy"] for row in rows}
     written_map(
-        ax, cells, form=".2f", fontsize=9, norm=Normalize(0, 1), cmap="cividis",
+        ax, cells, form=".2f", fontsize="small", norm=Normalize(0, 1), cmap="cividis",
         is_dark=lambda accuracy: not accuracy > 0.5,
     )  # fmt: skip
     ax.set_xlabel("hidden layers")

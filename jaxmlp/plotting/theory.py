@@ -34,7 +34,7 @@ def phase_diagram(diagram, ax=None, *, scale="xi_c", levels=(3, 10, 30, 100)):
         _depth_scales(diagram, ax, scale, np.array(levels))
         title += f"\ngrey: {scale} in layers"
     ax.set(xlabel="sigma_w2, weights", ylabel="sigma_b2, biases")
-    ax.set_title(title, fontsize=10)
+    ax.set_title(title)
     return ax
 
 
@@ -47,7 +47,7 @@ def _depth_scales(diagram, ax, scale, levels):
     rates = np.unique([-1 / levels, 1 / levels])
     plane = diagram.sigma_w2, diagram.sigma_b2
     lines = ax.contour(*plane, rate, levels=rates, colors=GREY, linewidths=0.8, linestyles="-")
-    ax.clabel(lines, fmt=lambda level: f"{abs(1 / level):.3g}", fontsize=8)
+    ax.clabel(lines, fmt=lambda level: f"{abs(1 / level):.3g}", fontsize="small")
 
 
 def prediction_band(
