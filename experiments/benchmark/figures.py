@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments.benchmark.per_sample import machine_memory
+from experiments.benchmark.per_sample import QUARTILES, machine_memory
 from jaxmlp.plotting.style import COLOURS, GREY, bare
 
 
@@ -14,7 +14,9 @@ def per_sample(rows: list[dict]):
     own = [row for row in rows if (row["network"], row["library"]) == (network, "jaxmlp")]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     cost_against_batch(own, axes, memory_limit=machine_memory() / 2 / 1e9)
-    figure.suptitle(f"Per-sample quantities of {network}, over one plain gradient")
+    figure.suptitle(
+        f"Per-sample quantities of {network}, over one plain gradient (bars: quartiles)"
+    )
     return figure
 
 
@@ -22,7 +24,7 @@ def cost_against_batch(rows, axes, *, memory_limit: float):
     """Draw time over that of one plain gradient, and memory in GB, against the batch size.
 
     Args:
-      rows: of "quantity", "batch", "time" (NaN where it was not run), "GB".
+      rows: of "quantity", "batch", "time" (NaN where it was not run) with its quartiles, "GB".
       axes: two, for time and for memory.
       memory_limit: GB, drawn as a line; a quantity needing more was not run.
     """
@@ -32,6 +34,7 @@ def cost_against_batch(rows, axes, *, memory_limit: float):
         batch = [row["batch"] for row in own]
         for ax, name in zip(axes, ("time", "GB"), strict=True):
             ax.plot(batch, [row[name] for row in own], "o-", color=colour, label=quantity)
+        axes[0].vlines(batch, *([row[name] for row in own] for name in QUARTILES), color=colour)
     batches = sorted({row["batch"] for row in rows})
     for ax in axes:
         ax.set(xscale="log", yscale="log", xlabel="batch size")

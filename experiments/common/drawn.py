@@ -45,15 +45,13 @@ def fitted(figure: Any, config: Options) -> Any:
 
 
 def _room(ax: Any) -> float:
-    """Pixels that a title may take: those of its panel's share of the figure."""
-    own = ax.get_window_extent().width
-    spec = ax.get_subplotspec()
-    if spec is None:
-        return own
-    columns = spec.get_gridspec().ncols
-    span = spec.colspan.stop - spec.colspan.start
-    whole = ax.get_figure(root=False).bbox.width
-    return max(own, min(1.25 * own, 0.98 * whole * span / columns))
+    """Pixels that a title may take, centred on its panel: within the figure, and its column."""
+    box, whole, spec = ax.get_window_extent(), ax.get_figure(root=False).bbox, ax.get_subplotspec()
+    centre = (box.x0 + box.x1) / 2
+    within = 2 * min(centre - whole.x0, whole.x1 - centre)
+    columns = 1 if spec is None else spec.get_gridspec().ncols
+    span = 1 if spec is None else spec.colspan.stop - spec.colspan.start
+    return min(within, max(box.width, 0.97 * whole.width * span / columns))
 
 
 def _wrap(title: Any, room: float) -> None:

@@ -13,7 +13,7 @@ from jaxmlp.plotting.style import BLUE, COLOURS, VERMILION, bare, median_band
 
 def flipped(config: Config, runs: list[Run]):
     """Precision and recall of each score; average precision through the epochs."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
     curves = {
         f"{score}: {np.median(precisions(runs, score)):.2f}": [
             precision_recall_curve(run.flipped, run.scores[score])[:2] for run in runs
@@ -41,12 +41,12 @@ def flipped(config: Config, runs: list[Run]):
 
 def training(config: Config, runs: list[Run]):
     """The noise scale through the epochs; norms by layer, in the first repetition."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
     noise = np.concatenate([run.watched.noise for run in runs])
     through_epochs({f"median and range of {len(noise)} networks": noise}, left)
     left.set(ylabel="simple noise scale (samples)", yscale="log")
     first, last = np.median(noise, axis=0)[[0, -1]]
-    left.set_title(f"Noise scale: {first:,.0f} samples before training,\n"
+    left.set_title(f"The noise scale grows from {first:,.0f} samples before training to "
                    f"{last:,.0f} at epoch {config.epochs}")  # fmt: skip
     watched, times = runs[0].watched, sorted({0, config.score_epoch, config.epochs})
     stages = {f"epoch {t}": watched.layer_norms[t] for t in times}
@@ -56,7 +56,7 @@ def training(config: Config, runs: list[Run]):
 
 def pruning(rows: list[dict]):
     """Test accuracy against the share of the training samples kept."""
-    figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.2), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.5), sharey=True, layout="constrained")
     scores = list(dict.fromkeys(row["score"] for row in rows))
     shares = sorted({row["share"] for row in rows})
     for ax, keep, i in zip(axes, KEEP, (0, -2), strict=True):
@@ -155,8 +155,10 @@ def norms_by_layer(stages, flipped, ax):
         left = at[-1] + 2
     ax.set_xticks(ticks, labels)
     ax.set(xlabel="layer", ylabel="norm of a sample's gradient", yscale="log")
-    times = f"flipped label {', '.join(ratios)} times true label"
-    ax.set_title(f"Median norm over all layers:\n{times}")
+    ax.set_title(
+        f"With a flipped label the gradient is {', '.join(ratios)} times that of a true one "
+        "(medians)"
+    )
     ax.legend(frameon=False)
     return bare(ax)
 

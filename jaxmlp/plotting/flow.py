@@ -103,7 +103,7 @@ def decades_lost(table, ax=None):
     largest = max([1.0, *(abs(value) for value in lost.values() if np.isfinite(value))])
     norm = SymLogNorm(1.0, vmin=-largest, vmax=largest)
     image = written_map(
-        ax, lost, form=".3g", fontsize="small", norm=norm, cmap="PuOr_r",
+        ax, lost, form="z.1f", fontsize="small", norm=norm, cmap="PuOr_r",
         is_dark=lambda value: abs(norm(value) - 0.5) > 0.3,
     )  # fmt: skip
     ax.set(xlabel="hidden layers", title="Decades lost on the way back")
