@@ -71,18 +71,20 @@ def derived_variance(n: int) -> float:
 
 
 def figure(points, num_nets):
-    ax = style.new_axes(figsize=(6.4, 3.6))
-    sums = np.array([point[0] for point in points.values()])
-    for name, (total, ours, error, derived) in points.items():
+    ax = style.new_axes(figsize=(6.8, 3.6))
+    names = sorted(points, key=lambda name: points[name][0])
+    for row, name in enumerate(names):
+        total, ours, error, derived = points[name]
         bottleneck = "," in name or "14" in name
-        ax.errorbar(total, ours, 2 * error, fmt="o", ms=4, color=VERMILION if bottleneck else BLUE)
-        ax.plot(total, derived, "_", ms=14, color="black")
-        ax.annotate(name, (total, ours), (6, -9), textcoords="offset points", fontsize="x-small")
-    ax.plot([0, sums.max()], [0, 5 * sums.max()], color="0.6", lw=1, label="5 x sum of 1/width")
-    ax.set(xlabel="sum of 1/width over the hidden layers", ylabel="variance of ln |dz[1]|^2")
+        ax.errorbar(ours, row, xerr=2 * error, fmt="o", ms=4,
+                    color=VERMILION if bottleneck else BLUE)  # fmt: skip
+        ax.plot(derived, row, "|", ms=14, color="black")
+        ax.plot(5 * total, row, "d", ms=5, color="0.6", label=None if row else "5 x sum of 1/width")
+    ax.set_yticks(range(len(names)), [f"{n}: {points[n][0]:.2f}" for n in names], fontsize="small")
+    ax.set(xlabel="variance of ln |dz[1]|^2", ylabel="network: sum of 1/width", xlim=(0, None))
     ax.set_title(
         f"The spread of the gradient follows the sum of 1/width, bottlenecks\n"
         f"included (red; black: exact; {num_nets:,} ReLU networks each)",
     )
-    ax.legend(frameon=False, fontsize="small")
+    ax.legend(frameon=False, fontsize="small", loc="lower right")
     return bare(ax).figure

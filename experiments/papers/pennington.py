@@ -76,8 +76,8 @@ def figure(seen, claims, width):
             ax.hist(s, 60, range=(0, 4), density=True, histtype="step", color=colour,
                     label=weights)  # fmt: skip
         spreads = [claim.ours for claim in claims if f", {kind}," in claim.what]
-        ax.set_title(f"{kind}: spread of s^2 {spreads[0]:.2g} (Gaussian),\n"
-                     f"{spreads[1]:.2g} (orthogonal)")  # fmt: skip
+        ax.set_title(f"{kind}: spread of s^2\n{spreads[0]:.2g} (Gaussian), {spreads[1]:.2g} "
+                     "(orthogonal)", fontsize="small")  # fmt: skip
         ax.set(xlabel="singular value", yscale="log")
         bare(ax)
     axes[0].set_ylabel(f"density ({DEPTH} layers, width {width})")
