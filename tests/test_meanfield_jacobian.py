@@ -83,9 +83,7 @@ def test_layers_that_start_away_from_the_fixed_point_spread_by_their_own_lengths
 def test_layers_at_the_fixed_point_are_the_same_one_by_one():
     for weights in ("gaussian", "orthogonal"):
         settled = meanfield.jacobian("tanh", 1.5, 0.05, 6, weights)
-        one_by_one = meanfield.jacobian(
-            "tanh", 1.5, 0.05, 6, weights, q0=settled.q, transient=True
-        )
+        one_by_one = meanfield.jacobian("tanh", 1.5, 0.05, 6, weights, q0=settled.q, transient=True)
         assert one_by_one.log10_mean == pytest.approx(settled.log10_mean)
         assert one_by_one.relative_variance == pytest.approx(settled.relative_variance)
     assert meanfield.jacobian("sign", 1.0, 0.1, 3, transient=True).mean == 0

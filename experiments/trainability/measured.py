@@ -103,7 +103,9 @@ def page(config: Config, rows: common.Rows, X, Y, provenance) -> str:
         for row in table.summary():
             reached = accuracy.get((kind, inits[row["init"]], row["depth"]))
             networks.append({"remedy": sweep.pages.remedy(row), **row, "accuracy": reached})
-            flows.append(table.select(init=row["init"], depth=row["depth"]).columns()["log10_stream"])
+            flows.append(
+                table.select(init=row["init"], depth=row["depth"]).columns()["log10_stream"]
+            )
     bands = list(sweep.pages.predictions(networks))
     return report.explorer(
         networks, flows, bands=bands, beside="init", title="To which depth networks train",

@@ -151,9 +151,9 @@ def backward(
     rows = lambda *x: jnp.concatenate([x[0][None], x[1], x[2][None]])  # noqa: E731
     way = jax.tree.map(rows, below, stacked, ahead)
     back = jax.tree.map(rows, one, readings, last)
-    numbers = (way.r, way.statistics, back.r, back.alpha)
+    read = (way.r, way.statistics, back.r, back.alpha)
     integers = (way.k, way.above_range, back.k, back.cause)
-    return Readings(jnp.column_stack(numbers), jnp.column_stack(integers))
+    return Readings(jnp.column_stack(read), jnp.column_stack(integers))
 
 
 def _layers(plan: Plan, drawn: Drawn, numbers: Numbers, *, back: bool = False) -> Any:
