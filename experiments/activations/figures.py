@@ -12,7 +12,7 @@ from jaxmlp.plotting.style import GREY, bare
 
 
 def groups(acts) -> dict[str, list]:
-    """The figures by suffix: the lecture's activations, and the others."""
+    """Return the figures by suffix: the lecture's activations, and the others."""
     found = {"": [], "_beyond": []}
     for act in acts:
         found["" if act.name.split(":")[0] in NOTES else "_beyond"].append(act)
@@ -20,7 +20,7 @@ def groups(acts) -> dict[str, list]:
 
 
 def gallery(curves: dict[Any, Curve], reach: float):
-    """Small panels: each activation with its derivative, and the difference underneath."""
+    """Draw small panels: each activation with its derivative, and below it the difference."""
     columns = min(4, len(curves))
     rows = -(-len(curves) // columns)
     figure, axes = plt.subplots(
@@ -40,7 +40,7 @@ def gallery(curves: dict[Any, Curve], reach: float):
 def panels(curves: dict[Any, Curve], axes, reach: float):
     """Draw many activations small: `activation`, and `derivative_difference` in the row below.
 
-    `axes` are `(2 * rows, columns)`; those left over are hidden. Their figure gets the legend.
+    `axes` are `(2 * rows, columns)`; those not needed are hidden. The figure gets the legend.
     """
     columns, legend = axes.shape[1], {}
     top = max(1, *(int(np.ceil(max(c.difference) / 2**-52)) for c in curves.values()))
@@ -66,7 +66,7 @@ def panels(curves: dict[Any, Curve], axes, reach: float):
 
 
 def derivative_difference(z, difference, ax, *, bins: int = 80):
-    """Draw how far two derivatives are apart, the largest difference in each bin of z.
+    """Draw the largest difference of two derivatives in each bin of z.
 
     In units of 2^-52, float64's last bit of 1.
     """
@@ -79,7 +79,7 @@ def derivative_difference(z, difference, ax, *, bins: int = 80):
 
 
 def title(act) -> str:
-    """The name, with the lecture's number."""
+    """Return the name with the lecture's number."""
     name = act.name.split(":")[0]
     number = f"D{NOTES.index(name) + 1} " if name in NOTES else ""
     return f"{number}{act.name}{'(z, 0, 0)' * (name == 'softmax')}"

@@ -13,7 +13,7 @@ from jaxmlp.plotting.style import BLUE, COLOURS, GREY, bare
 
 
 def beside_theory(config: Config, compared: list[Compared]):
-    """Prediction as a line with its band, measurement as points; below, the correlations."""
+    """Draw predictions as lines with bands, measurements as points; below, correlations."""
     acts = list(dict.fromkeys(c.activation for c in compared))
     figure, axes = plt.subplots(
         2, len(acts), figsize=(2.3 * len(acts) + 0.8, 4.6), sharex=True, sharey="row",
@@ -38,7 +38,7 @@ def beside_theory(config: Config, compared: list[Compared]):
 
 
 def lines(table, rows: list[dict]):
-    """A panel for each activation: log10 of the dZ norm against the layer."""
+    """Draw a panel for each activation: log10 of the dZ norm against the layer."""
     columns = table.columns()
     acts, deepest = list(dict.fromkeys(columns["activation"])), columns["depth"].max()
     n = len(acts)
@@ -55,7 +55,7 @@ def lines(table, rows: list[dict]):
 
 
 def decades(config: Config, table):
-    """What each network loses on the way back, by depth."""
+    """Draw the decades that each network loses on the way back, against depth."""
     nets = len(config.activations) * len(config.inits)
     figure, ax = plt.subplots(figsize=(7, 0.32 * nets + 1.4), layout="constrained")
     plotting.decades_lost(table, ax)
@@ -63,7 +63,7 @@ def decades(config: Config, table):
 
 
 def histograms(config: Config):
-    """The distribution of dZ in five tanh layers, as Glorot & Bengio 2010, figure 7."""
+    """Draw the distribution of dZ in five tanh layers, as Glorot & Bengio 2010, figure 7."""
     # their "standard" initialisation: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), of variance 1/(3 fan_in)
     standard = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
     (X, Y), depth = common.digits(config.num_samples), 5
@@ -81,7 +81,7 @@ def histograms(config: Config):
 
 
 def against_prediction(prediction, measured, ax, *, color=None, label=None):
-    """Draw a predicted band, and the measured mean of several networks as points.
+    """Draw a predicted band, and the means of several measured networks as points.
 
     Args:
       prediction: what `jaxmlp.meanfield.predict` returns, with a width.
@@ -94,7 +94,7 @@ def against_prediction(prediction, measured, ax, *, color=None, label=None):
 
 
 def correlations(prediction, measured, ax, *, color=None):
-    """Draw the predicted cosine between two inputs' z as a line, the measured one as points."""
+    """Draw the cosine between z of two inputs: predicted as a line, measured as points."""
     layer = np.arange(1, len(prediction.correlation) + 1)
     (line,) = ax.plot(layer, prediction.correlation, "--", color=color)
     _points(ax, measured, line.get_color())
@@ -103,7 +103,7 @@ def correlations(prediction, measured, ax, *, color=None):
 
 
 def _points(ax, values, color):
-    """Some twenty of the points."""
+    """Return about twenty of the points."""
     layer = np.arange(1, len(values) + 1)
     some = slice(None, None, max(1, len(values) // 20))
     ax.plot(layer[some], np.asarray(values)[some], ".", ms=5, color=color)
@@ -125,7 +125,7 @@ def panels(table, axes):
 
 
 def float32_limits(ax, width: int, *, label: bool):
-    """Shade where a float32 norm of `width` entries reads 0, and mark where the entries are 0.
+    """Shade where the plain float32 norm of `width` entries is 0; mark where the entries are 0.
 
     Squares underflow at half the depth at which the numbers themselves do.
     """

@@ -11,7 +11,7 @@ from jaxmlp.plotting.style import COLOURS, GREY, bare
 
 
 def updates_figure(runs: dict[Key, Run]):
-    """Loss against epoch and against wall time: vehicles above, digits below."""
+    """Draw loss against epoch and against wall time: vehicles above, digits below."""
     figure, axes = plt.subplots(2, 2, figsize=(6.6, 4.8), sharey="row", layout="constrained")
     names = {"3-4-2": "Vehicles", "3 or 8": "Digits"}
     for (left, right), (task, name) in zip(axes, names.items(), strict=True):
@@ -33,13 +33,13 @@ def updates_figure(runs: dict[Key, Run]):
 
 
 def leader(curves: dict[str, tuple]) -> str:
-    """The curve that is lowest where the shortest one ends."""
+    """Return the curve that is lowest where the shortest one ends."""
     end = min(x[-1] for x, _ in curves.values())
     return min(curves, key=lambda label: np.interp(end, *curves[label]))
 
 
 def inputs_figure(inputs: dict[str, tuple], paths: dict[str, list[float]], weights: dict[str, Any]):
-    """Raw against standardised inputs, the parabola, and what the three units look for."""
+    """Draw raw against standardised inputs, the parabola, and the weights of three units."""
     figure = plt.figure(figsize=(8, 6), layout="constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=(5, 4))
     above, below = halves
