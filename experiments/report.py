@@ -14,6 +14,7 @@ from pathlib import Path
 
 from experiments import common
 
+IMAGES = {".png": "image/png", ".svg": "image/svg+xml"}
 MOST_ROWS = 100  # of a table that are shown
 
 
@@ -67,17 +68,18 @@ def section(folder: Path, about: dict) -> str:
     name, parts = html.escape(about["name"]), []
     for file in about["files"]:
         path = folder / file
-        if path.suffix == ".png":
+        if path.suffix in (".png", ".svg"):
             data = base64.b64encode(path.read_bytes()).decode()
-            alt = html.escape(f"Figure {path.stem}")
-            parts.append(f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"></figure>')
+            alt, kind = html.escape(f"Figure {path.stem}"), IMAGES[path.suffix]
+            parts.append(f'<figure><img alt="{alt}" src="data:{kind};base64,{data}"></figure>')
         elif path.suffix == ".csv":
             rows, more = table(path)
             parts.append('<div class="scroll" tabindex="0" role="region" aria-label="Table">'
                          f"{report.as_html(rows, path.name)}</div>{more}")  # fmt: skip
-        elif path.suffix == ".html":
+        elif path.suffix in (".html", ".pdf"):
             link = html.escape(path.name)
-            parts.append(f'<p>A page to explore: <a href="{link}">{link}</a></p>')
+            what = "figure" if path.suffix == ".pdf" else "page to explore"
+            parts.append(f'<p>A {what}: <a href="{link}">{link}</a></p>')
     made = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>"
                    for k, v in about["made"].items())  # fmt: skip
     state = "" if about["state"] == "finished" else f"<p>{html.escape(about['state'])}</p>"

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxmlp import activations, losses, walk
+from jaxmlp import activations, losses, report, walk
 from jaxmlp import layer as arithmetic
 from jaxmlp.layer import Layer, Pair, Params, Saved, Spec
 from jaxmlp.mlp import MLP
@@ -225,6 +225,16 @@ class LayerTrace(NamedTuple):
     U: Array | None = None
     dU: Array | None = None
     dS: Array | None = None
+
+    def __repr__(self):
+        return report.text_of(self, _shown)
+
+    def _repr_html_(self):
+        return report.html_of(self, _shown)
+
+
+def _shown(t: LayerTrace) -> report.Shown:
+    return report.Shown("LayerTrace", report.arrays(t._asdict()))
 
 
 def trace(J: Objective) -> Callable:

@@ -1,13 +1,12 @@
 """The result of a gradient flow: numbers, a status for each layer, and a sentence of advice."""
 
 import enum
-import textwrap
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Int8
 
-from jaxmlp import checks
+from jaxmlp import report
 
 
 class FlowStatus(enum.IntEnum):
@@ -58,15 +57,15 @@ class GradientFlow(NamedTuple):
     status: Int8[Array, " L"]
     log10_stream: Float[Array, " L"]
 
-    def __str__(self):
-        if not checks.is_concrete(tuple(self)) or np.ndim(self.status) != 1:
-            return repr(self)  # under a trace, or if it holds several networks
-        return text(self)
+    def __repr__(self):
+        return report.text_of(self, shown)
+
+    def _repr_html_(self):
+        return report.html_of(self, shown)
 
 
 # --- in words -------------------------------------------------------------------------------------
 
-SHOWN = 12  # chosen: the most layers that a table shows; of more, 12 at equal distances
 ROOM = 2.0  # chosen: the decades between first and last layer with which one learning rate copes
 STUCK = {
     FlowStatus.NOT_FINITE: "numbers are not finite there: make the weights, or X, smaller",
@@ -90,20 +89,21 @@ STUCK = {
 }
 
 
-def text(flow: GradientFlow) -> str:
-    """Return a table of the flow, layer 1 first, and below it the sentence of `cause`."""
-    L = len(np.asarray(flow.status))
-    picked = np.unique(np.linspace(0, L - 1, min(L, SHOWN)).round().astype(int))
-    header = ("layer", "log10 dZ", "log10 dW", "saturated", "dead", "status")
-    rows: list[tuple[str, ...]] = [header]
-    for i in picked:
-        shares = (f"{100 * float(x[i]):.0f}%" if x[i] == x[i] else "" for x in flow[5:7])
-        numbers = (f"{float(x[i]):.2f}" for x in (flow.log10_stream, flow.log10_grad_W))
-        status = FlowStatus(int(flow.status[i])).name.lower().replace("_", " ")
-        rows.append((str(i + 1), *numbers, *shares, "" if status == "ok" else status))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.rjust, row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *textwrap.wrap(cause(flow), 80)])
+def shown(flow: GradientFlow) -> report.Shown:
+    """Return a table of the flow, layer 1 first, and the sentence of `cause`."""
+    plain = np.array_equal(flow.log10_stream, flow.log10_delta, equal_nan=True)
+    columns = {
+        f"log10 {'dZ' if plain else 'dS'}": flow.log10_stream,
+        "log10 dW": flow.log10_grad_W,
+        "saturated": flow.saturated,
+        "dead": flow.dead,
+    }
+    rows = report.every_few(columns, "layer")
+    for row in rows:
+        status = FlowStatus(int(flow.status[row["layer"] - 1]))
+        row["status"] = "" if status == FlowStatus.OK else status.name.lower().replace("_", " ")
+    forms = dict.fromkeys(list(columns)[:2], ".2f") | {"saturated": ".0%", "dead": ".0%"}
+    return report.Shown("", rows, forms, cause(flow))
 
 
 def cause(flow: GradientFlow) -> str:

@@ -186,6 +186,16 @@ def test_correlation_map_has_the_arc_cosine_and_arcsine_kernels(one_minus_c):
             assert abs(found / float(expected) - 1) < INTEGRAL, name
 
 
+@pytest.mark.parametrize("name", ["linear", "relu", "leaky_relu:0.3", "leaky_relu:-0.5"])
+def test_the_kernel_of_two_slopes_is_its_integral(name):
+    act = activations.get(name)
+    square = float(integrals.moments(act, 2.0).square)
+    for theta in (1e-3, 0.09999, 0.1, 1.0, 2.5, math.pi):
+        found = meanfield.correlations.decorrelation_of_weights(act, 2.0)(theta)
+        expected = integrals.half_difference(act, 2.0, theta) / square
+        assert abs(found / expected - 1) < INTEGRAL
+
+
 def test_correlation_map_has_the_kernels_of_sign_sin_and_of_biases():
     found = meanfield.correlation_map("sign", 1.0, 0.0, 2.0, 0.3)
     assert abs(found - 2 / math.pi * math.asin(0.3)) < INTEGRAL

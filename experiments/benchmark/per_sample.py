@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import jaxmlp
 from experiments import common
 from experiments.benchmark.options import Config
-from experiments.benchmark.shared import in_turns, ratio
+from experiments.benchmark.shared import in_turns, ratio, spread
 
 NETWORKS = (
     ((64, *[128] * 51, 10), (256,)),
@@ -27,7 +27,7 @@ NETWORKS = (
     ((5120, 2560, 1280), (32, 512, 8192)),
 )
 SMALL = (((8, 16, 16, 4), (8, 16)),)
-PLAIN = "gradient"
+PLAIN, QUARTILES = "gradient", ("time_q25", "time_q75")
 
 
 def cost_rows(config: Config) -> Iterator[dict]:
@@ -53,10 +53,18 @@ def prices(config: Config, rivals: Callable, sizes: tuple[int, ...], m: int) -> 
     rounds = min(config.rounds, 15) if matmuls < 2e11 else 3
     times = dict(zip(fits, in_turns(list(fits.values()), rounds), strict=True))
     plain = quantities[PLAIN].memory
+    unknown = math.nan, math.nan
     return [
         {
             "quantity": q,
             "time": ratio(times[q], times[PLAIN]) if q in times else math.nan,
+            **dict(
+                zip(
+                    QUARTILES,
+                    spread(times[q], times[PLAIN]) if q in times else unknown,
+                    strict=True,
+                )
+            ),
             "memory": r.memory / plain,
             "GB": r.memory / 1e9,
             "note": "" if q in times else f"needs {r.needs / 1e9:.0f} GB: not run",

@@ -39,6 +39,13 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
+def spread(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """The quartiles of what `ratio` is the median of; both are the one round of one."""
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    return low, high
+
+
 def data(config: Config):
     """Return normal inputs and random labels."""
     key_X, key_Y = jax.random.split(jax.random.key(config.seed))

@@ -37,5 +37,5 @@ def draw(c: Chain):
         verdict = "is jax.grad, to 12 digits"
     reduction = p.J.loss.reduction  # of the loss, and so of dZ over the samples
     samples = f", {len(p.X)} samples (a: mean, dZ: {reduction})" * (len(p.X) > 1)
-    figure.suptitle(f"dE/d{c.weight}{samples}: the sum over {paths} {verdict}", size=11)
+    figure.suptitle(f"dE/d{c.weight}{samples}: the sum over {paths} {verdict}")
     return figure

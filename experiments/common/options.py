@@ -6,7 +6,7 @@ import io
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 try:
     import tyro
@@ -25,6 +25,10 @@ class Options:
     """seed of everything random, 0..4294967295"""
     smoke: bool = False
     """run at a small size, to see that it runs"""
+    format: Literal["png", "svg", "pdf"] = "png"
+    """of the figures"""
+    large: bool = False
+    """draw figures for a hall: letters of 16 points on 10 inches"""
 
 
 Config = TypeVar("Config", bound=Options)

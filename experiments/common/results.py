@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from experiments.common.drawn import LARGE_DPI, fitted, style
 from experiments.common.options import module_name
 from experiments.common.told import Rows
 
@@ -30,6 +31,7 @@ class Results:
     to which another run is writing. When the first file is written, those of an earlier run are
     removed. A file appears only when it is complete. `out/NAME.json` says what made the files,
     which they are, and how the run ended. An interrupted run ends its last line with `advice`.
+    Figures drawn inside have the style of the options.
     """
 
     entered: ClassVar[list["Results"]] = []
@@ -44,6 +46,10 @@ class Results:
         with _writing(f"to --out {self.out}"):
             self.out.mkdir(parents=True, exist_ok=True)
             self.claim = _claim(self.out / f".{self.name}.running")
+        import matplotlib
+
+        self.style = matplotlib.rc_context(style(self.config))
+        self.style.__enter__()
         self.entered.append(self)
         return self
 
@@ -57,6 +63,7 @@ class Results:
                 with contextlib.suppress(OSError):  # the disk may be full
                     self._tell(f"failed: {error}")
         finally:
+            self.style.__exit__(None, None, None)
             self.entered.remove(self)
             self._withdraw()
 
@@ -89,15 +96,17 @@ class Results:
             finally:
                 part.unlink(missing_ok=True)
 
-    def figure(self, figure: Any, suffix: str = "", dpi: int = 100) -> None:
-        """Save a figure as PNG in 256 colours, which is small enough for the gallery."""
-        from PIL import Image
-
-        with self.path(f"{suffix}.png") as path:
-            figure.savefig(path, dpi=dpi, facecolor="white", format="png")
-            with Image.open(path) as image:
-                small = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
-            small.save(path, optimize=True, format="png")
+    def figure(self, figure: Any, suffix: str = "") -> None:
+        """Save a figure in the format of the options; a PNG has 256 colours, to be small."""
+        kind = self.config.format
+        dateless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same file each time
+        with self.path(f"{suffix}.{kind}") as path:
+            fitted(figure, self.config).savefig(
+                path, dpi=LARGE_DPI if self.config.large else 100, facecolor="white", format=kind,
+                metadata=dateless.get(kind),
+            )  # fmt: skip
+            if kind == "png":
+                _in_few_colours(path)
 
     def provenance(self) -> dict[str, Any]:
         """Return what made the files, for the foot of a page."""
@@ -133,6 +142,14 @@ class Results:
         self.claim.close()
         for path in (Path(self.claim.name), *self.out.glob(f".{self.name}*.part")):
             path.unlink(missing_ok=True)
+
+
+def _in_few_colours(path: Path) -> None:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        small = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
+    small.save(path, optimize=True, format="png")
 
 
 def _claim(path: Path) -> Any:

@@ -41,7 +41,9 @@ def main(config: Config) -> None:
             common.table(title, [{k: readable(v) for k, v in row.items()} for row in rows])
 
         results.figure(figures.updates_figure(runs))
-        results.figure(figures.inputs_figure(curves, paths, weights), "_inputs")
+        results.figure(figures.inputs_figure(curves), "_inputs")
+        results.figure(figures.descent_figure(paths), "_descent")
+        results.figure(figures.weights_figure(weights), "_weights")
 
 
 def readable(value: Any) -> Any:

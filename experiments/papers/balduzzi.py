@@ -119,7 +119,6 @@ def figure(seen, depths, width):
     ax.set_title(
         "Gradients at two inputs lose their correlation as a power of the depth,\n"
         f"not exponentially (he ReLU, width {width}; lines: theory)",
-        fontsize=10,
     )
-    ax.legend(frameon=False, fontsize=8, loc="lower left")
+    ax.legend(frameon=False, fontsize="small", loc="lower left")
     return bare(ax).figure

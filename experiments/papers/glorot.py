@@ -88,11 +88,10 @@ def figure(seen, claims, width):
                 ax.plot(centres, density, color=COLOURS[l], lw=1.2, label=f"layer {l + 1}")
             ax.set(xlabel=what, yscale="log", ylabel=f"density, {name}")
             bare(ax)
-    axes[0, 1].legend(frameon=False, fontsize=7, loc="upper right")
+    axes[0, 1].legend(frameon=False, fontsize="x-small", loc="upper right")
     factor = [claim.ours for claim in claims if claim.what.startswith("dZ")]
     fig.suptitle(
         f"Five tanh layers of {width}: a layer down, the variance of dZ is {factor[0]:.2f} times\n"
         f"as large with the standard initialisation, {factor[1]:.2f} times with the normalised one",
-        fontsize=10,
     )
     return fig

@@ -77,13 +77,12 @@ def figure(points, num_nets):
         bottleneck = "," in name or "14" in name
         ax.errorbar(total, ours, 2 * error, fmt="o", ms=4, color=VERMILION if bottleneck else BLUE)
         ax.plot(total, derived, "_", ms=14, color="black")
-        ax.annotate(name, (total, ours), (6, -9), textcoords="offset points", fontsize=7)
+        ax.annotate(name, (total, ours), (6, -9), textcoords="offset points", fontsize="x-small")
     ax.plot([0, sums.max()], [0, 5 * sums.max()], color="0.6", lw=1, label="5 x sum of 1/width")
     ax.set(xlabel="sum of 1/width over the hidden layers", ylabel="variance of ln |dz[1]|^2")
     ax.set_title(
         f"The spread of the gradient follows the sum of 1/width, bottlenecks\n"
         f"included (red; black: exact; {num_nets:,} ReLU networks each)",
-        fontsize=10,
     )
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize="small")
     return bare(ax).figure

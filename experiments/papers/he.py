@@ -85,7 +85,7 @@ def figure(losses, width):
                         label=None if i else name)  # fmt: skip
         ends = [losses[layers, name][:, -1].mean() for name in SIGMA_W2]
         ax.set_title(f"{layers} layers: loss at the end {ends[0]:.2g} (Xavier)\nand {ends[1]:.2g} "
-                     "(He) of that of guessing", fontsize=10)  # fmt: skip
+                     "(He) of that of guessing")  # fmt: skip
         ax.set(xlabel=f"epoch (width {width}, digits)", ylim=(0, 1.2))
         bare(ax)
     axes[0].set_ylabel("loss / that of guessing")

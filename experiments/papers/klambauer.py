@@ -81,15 +81,13 @@ def figure(activation, delta, point, width):
     left.set_title(
         f"SELU keeps its length: {10 ** activation[:, -1].mean():.2f} at layer "
         f"{layers[-1]}\n({len(delta)} networks of width {width})",
-        fontsize=10,
     )
     grown = delta - delta[:, -1:]
     right.plot(layers, grown.T, color=VERMILION, lw=0.7, alpha=0.6)
     slope = math.log10(point.chi_1) / 2
     right.plot(layers, slope * (layers[-1] - layers), color="black", ls="--", lw=1, label="theory")
     right.set(xlabel="layer", ylabel="log10 of dZ over that of the last")
-    right.set_title(f"and its gradients grow on the way down,\n{slope:.3f} decades a layer",
-                    fontsize=10)  # fmt: skip
+    right.set_title(f"and its gradients grow on the way down,\n{slope:.3f} decades a layer")
     right.legend(frameon=False)
     for ax in (left, right):
         bare(ax)

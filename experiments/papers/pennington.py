@@ -77,9 +77,9 @@ def figure(seen, claims, width):
                     label=weights)  # fmt: skip
         spreads = [claim.ours for claim in claims if f", {kind}," in claim.what]
         ax.set_title(f"{kind}: spread of s^2 {spreads[0]:.2g} (Gaussian),\n"
-                     f"{spreads[1]:.2g} (orthogonal)", fontsize=10)  # fmt: skip
+                     f"{spreads[1]:.2g} (orthogonal)")  # fmt: skip
         ax.set(xlabel="singular value", yscale="log")
         bare(ax)
     axes[0].set_ylabel(f"density ({DEPTH} layers, width {width})")
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[0].legend(frameon=False, fontsize="small")
     return fig

@@ -96,16 +96,14 @@ def figure(curves, random):
             if num_weights == 2:
                 ax.plot(t, exact(t, s), color=colour, lw=1)
             ax.axvline(half_time(s, num_weights), color=colour, ls=":", lw=1)
-        ax.set_title(f"{num_weights} weights, aligned: half is learned\nwhere theory says (dotted)",
-                     fontsize=10)  # fmt: skip
+        ax.set_title(f"{num_weights} weights, aligned: half is learned\nwhere theory says (dotted)")
     t, strengths = random
     for mode, colour in zip(strengths.T, COLOURS, strict=False):
         axes[2].plot(t, mode, color=colour, lw=1)
-    axes[2].set_title("2 weights, small random start:\nthe order of the modes is the same",
-                      fontsize=10)  # fmt: skip
+    axes[2].set_title("2 weights, small random start:\nthe order of the modes is the same")
     for ax in axes:
         ax.set_xlabel("time = learning rate x steps")
         bare(ax)
     axes[0].set_ylabel("strength of a mode (3 x 3 network)")
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[0].legend(frameon=False, fontsize="small")
     return fig

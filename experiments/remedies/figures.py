@@ -40,7 +40,7 @@ def cures(config: Config, found: list, table: list[dict]):
     axes[0, 0].set(ylabel="log10 of |dS| over output's")
     axes[0, 0].set_yscale("symlog", linthresh=2, linscale=1.5)
     axes[0, 0].set_ylim(bottom=1.2 * low)
-    figure.suptitle(finding(config, table), fontsize=11)
+    figure.suptitle(finding(config, table))
     return figure
 
 

@@ -16,7 +16,7 @@ def regions(networks: list[Trained], data):
 
         plotting.decision_regions(classify, data.X, data.Y, ax)
         share = f"{network.right} of {len(data.Y)} right, {network.right / len(data.Y):.1%}"
-        ax.set_title(f"{network.name}\n{share}", fontsize=10)
+        ax.set_title(f"{network.name}\n{share}")
         ax.label_outer()
     figure.suptitle("A hidden layer without a non-linearity leaves the boundaries straight")
     return figure

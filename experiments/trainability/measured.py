@@ -11,8 +11,9 @@ from scipy.stats import spearmanr
 import jaxmlp
 from experiments import common
 from experiments.trainability.options import Config
-from jaxmlp import Layer, datasets, meanfield, report, sweep
+from jaxmlp import Layer, datasets, meanfield, report
 from jaxmlp.initializers import gaussian
+from jaxmlp.sweep import pages
 
 CLASSES = 10
 CHANCE = 0.2  # an accuracy below it, twice that of guessing, is called chance
@@ -102,11 +103,11 @@ def page(config: Config, rows: common.Rows, X, Y, provenance) -> str:
         )  # fmt: skip
         for row in table.summary():
             reached = accuracy.get((kind, inits[row["init"]], row["depth"]))
-            networks.append({"remedy": sweep.pages.remedy(row), **row, "accuracy": reached})
+            networks.append({"remedy": pages.remedy(row), **row, "accuracy": reached})
             flows.append(
                 table.select(init=row["init"], depth=row["depth"]).columns()["log10_stream"]
             )
-    bands = list(sweep.pages.predictions(networks))
+    bands = list(pages.predictions(networks))
     return report.explorer(
         networks, flows, bands=bands, beside="init", title="To which depth networks train",
         provenance=provenance,

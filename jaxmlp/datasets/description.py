@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxmlp import report
+
 
 class Dataset(NamedTuple):
     """Hold samples `X (m, d)`, labels `Y (m,)`, and the names of columns and labels."""
@@ -16,6 +18,25 @@ class Dataset(NamedTuple):
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def __repr__(self):
+        return report.text_of(self, _shown)
+
+    def _repr_html_(self):
+        return report.html_of(self, _shown)
+
+
+def _shown(data: Dataset) -> report.Shown:
+    """How many samples there are of each class, and what their features hold."""
+    m, d = data.X.shape
+    counts = np.bincount(data.Y, minlength=data.num_classes)
+    names = data.class_names[: report.SHOWN]
+    rows = [{"class": str(name), "samples": int(n)} for name, n in zip(names, counts, strict=False)]
+    few = [str(name) for name in data.feature_names[: report.SHOWN]]
+    note = f"Features: {', '.join(few)}{', ...' if d > len(few) else ''}; "
+    note += f"{data.X.dtype}, from {data.X.min():.3g} to {data.X.max():.3g}."
+    line = f"Dataset: {m:,} samples of {d:,} features in {data.num_classes:,} classes"
+    return report.Shown(line, rows, note=note)
 
 
 def rows_of(data: Dataset, rows) -> Dataset:

@@ -4,6 +4,7 @@ Everything is computed with `1 - c` and the angle theta, `c = cos(theta)`. So no
 c = 1, where ordered networks end.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ from jaxmlp.meanfield.integrals import (
     half_difference,
     jumps,
     moments,
+    values_and_slopes,
 )
 from jaxmlp.meanfield.lengths import NOISE, checked, roots_of
 
@@ -63,11 +65,29 @@ def _of_weights(activation, sigma_w2, sigma_b2, q):
 
 def decorrelation_of_weights(activation, q) -> Callable:
     """Return the function of theta that gives `1 - c'` without biases."""
+    if activation.homogeneous:
+        return functools.partial(_of_two_slopes, activation)
     q = min(max(q, SMALLEST), LARGEST)
     square = float(moments(activation, q).square)
     return lambda theta: (
         half_difference(activation, q, theta) / square if square else from_angle(theta)
     )
+
+
+def _of_two_slopes(activation, theta):
+    """The arc-cosine kernel of a homogeneous activation, which has one slope on either side of 0.
+
+    Cho & Saul 2009, "Kernel methods for deep learning": for ReLU the correlation is
+    `(sin theta + (pi - theta) cos theta) / pi`; `phi = (high - low) relu + low z`.
+    """
+    low, high = values_and_slopes(activation, np.array([-1.0, 1.0]))[1].tolist()
+    if theta < 0.1:  # sin - theta cos cancels; the next term is below 1e-16 of the first
+        series = 1 / 3 - theta**2 / 30 + theta**4 / 840 - theta**6 / 45360
+        bent = theta**3 * series
+    else:
+        bent = math.sin(theta) - theta * math.cos(theta)
+    e, square = from_angle(theta), (low**2 + high**2) / 2
+    return float(e - (high - low) ** 2 * bent / (2 * math.pi * square)) if square else float(e)
 
 
 def settled_correlation(activation, sigma_w2, sigma_b2, q) -> tuple[float | None, float]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxmlp import checks, initializers
+from jaxmlp import checks, initializers, report
 from jaxmlp.activations import Activation
 from jaxmlp.initializers import Initializer
 from jaxmlp.meanfield import finite_streams, finite_width, remedies
@@ -46,6 +46,19 @@ class Prediction(NamedTuple):
     sd: np.ndarray | None = None
     low: np.ndarray | None = None
     high: np.ndarray | None = None
+
+    def __repr__(self):
+        return report.text_of(self, _shown)
+
+    def _repr_html_(self):
+        return report.html_of(self, _shown)
+
+
+def _shown(of: Prediction) -> report.Shown:
+    told = {"log10_stream": of.log10_stream, "mean": of.mean, "sd": of.sd}
+    columns = {"q": of.q, "chi_1": of.chi_1, "correlation": of.correlation, **told}
+    line = f"Prediction for {len(of.q):,} layers"
+    return report.Shown(line, report.every_few(columns, "layer"), dict.fromkeys(told, ".2f"))
 
 
 def predict(

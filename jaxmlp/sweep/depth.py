@@ -19,6 +19,7 @@ from jaxmlp.sweep.grid import Network
 from jaxmlp.sweep.run import collect, in_this_process
 from jaxmlp.sweep.store import Store
 from jaxmlp.sweep.table import SweepTable, table_columns
+from jaxmlp.sweep.theory import check_matched, with_theory
 
 
 def depth_sweep(
@@ -40,6 +41,7 @@ def depth_sweep(
     devices: Sequence[Any] | None = None,
     networks_at_once: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    theory: bool = False,
 ) -> SweepTable:
     """Measure the gradient flow of every network of a grid.
 
@@ -71,6 +73,10 @@ def depth_sweep(
         threads are faster. Batched products are rounded differently: numbers agree to about 1e-5
         decades.
       progress: `progress(networks_done, networks)`, called in this thread.
+      theory: add three columns, what mean field predicts of each network: `predicted` and `sd` over
+        networks of log10_stream relative to the output, and `z`, how many sd the network is off.
+        For one sample and one output, of which the theory speaks; NaN for own activations and
+        initialisations that it does not know (orthogonal). A network of 1,000 layers takes seconds.
 
     Raises:
       TypeError, ValueError: as `Objective`, for an empty list, for two entries of one name, and
@@ -81,6 +87,8 @@ def depth_sweep(
         X, Y, num_classes, activations=activations, inits=inits, depths=depths, seeds=seeds,
         num_seeds=num_seeds, width=width, residuals=residuals, norms=norms, loss=loss,
     )  # fmt: skip
+    if theory:
+        check_matched(X, K, loss)
     about, functions = _about(X, Y, K), tuple(cells.activations)
     if store is not None or not in_this_process(executor):
         grid.refuse_own(cells, "a store" if store is not None else "an executor of processes")
@@ -114,7 +122,12 @@ def depth_sweep(
         about={"X": X.shape, "Y": Y.shape, "outputs": K, **about},
         executor=executor, prepare=prepare, progress=progress,
     )  # fmt: skip
-    read_columns = lambda: table_columns(read(), **about)  # noqa: E731
+
+    def read_columns():
+        results = read()
+        columns = table_columns(results, **about)
+        return with_theory(columns, list(results), X, K) if theory else columns
+
     return SweepTable(read_columns() if store is None else read_columns)
 
 

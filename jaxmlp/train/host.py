@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxmlp import report
 from jaxmlp.train.loop import Data, Epoch, Run, State, steps_per_epoch
 
 
@@ -31,6 +32,34 @@ class History(NamedTuple):
     relative_difference: np.ndarray | None = None
     record: Any = None
     diverged: np.ndarray | None = None
+
+    def __repr__(self):
+        return report.text_of(self, _shown)
+
+    def _repr_html_(self):
+        return report.html_of(self, _shown)
+
+
+def _shown(history: History) -> report.Shown:
+    """By epoch; of several networks by network, where each ended."""
+    kept = "" if history.record is None else f"record: {_kind(history.record)}"
+    curves = history._asdict() | {"record": None, "diverged": None}
+    if np.ndim(history.loss) == 1:
+        if history.relative_difference is not None:
+            curves["relative_difference"] = np.max(history.relative_difference, axis=1)
+        line = f"History of {len(history.loss):,} epochs"
+        return report.Shown(line, report.every_few(curves, "epoch"), note=kept)
+    n, epochs = history.loss.shape
+    curves["relative_difference"] = None
+    ends = {name: x[:, -1] for name, x in curves.items() if x is not None}
+    rows = report.every_few({**ends, "diverged": history.diverged}, "network")
+    line = f"History of {n:,} networks, where each is after {epochs:,} epochs"
+    return report.Shown(line, rows, note=kept)
+
+
+def _kind(record: Any) -> str:
+    shape = getattr(record, "shape", None)
+    return type(record).__name__ if shape is None else f"{record.dtype}{list(shape)}"
 
 
 class Reached(NamedTuple):
