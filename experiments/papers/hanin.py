@@ -1,7 +1,7 @@
 """Hanin 2018, Hanin & Rolnick 2018: the spread of log |dz| grows with the sum of 1 / width.
 
-He ReLU networks; bottlenecks count by their own width. Each network has its own spread, however
-deep it is, if the sum is the same.
+He ReLU networks of several depths, some with bottlenecks. Only the sum over the layers counts: if
+it is the same, so is the spread.
 """
 
 import jax
@@ -46,7 +46,7 @@ def reproduce(config: Config) -> Reproduced:
 
 
 def log_ratios(widths: list[int], num_nets: int, seed: int) -> np.ndarray:
-    """ln(|dz[1]|^2 / |dz[L]|^2) of one sample, L the output, of networks that are not dead."""
+    """Return ln(|dz[1]|^2 / |dz[L]|^2) of one sample, for networks that are not dead."""
     mlp = jaxmlp.MLP((10, *widths, 10), hidden="relu", output="linear", stack_from=2)
     J = jaxmlp.Objective(mlp, "half_squared_error")
     rng = np.random.default_rng(seed)
@@ -59,9 +59,9 @@ def log_ratios(widths: list[int], num_nets: int, seed: int) -> np.ndarray:
 
 
 def derived_variance(n: int) -> float:
-    """The variance of `ln(2 chi^2_k / n)`, k ~ Bin(n, 1/2) the active units, at least one.
+    """Return the variance of `ln(2 chi^2_k / n)`, k ~ Bin(n, 1/2) the active units, k >= 1.
 
-    About 5/n: 4/n of the chi-square, 1/n of the units that are active.
+    It is about 5/n: 4/n from the chi-square, and 1/n from the number of active units.
     """
     k = np.arange(1, n + 1)
     weight = binom.pmf(k, n, 0.5)

@@ -60,7 +60,7 @@ def reproduce(config: Config) -> Reproduced:
 
 
 def derived_ratio(layers: int) -> float:
-    """By mean-field theory: a layer multiplies the length by sigma_w2 / 2."""
+    """Return the ratio by mean-field theory: a layer multiplies the length by sigma_w2 / 2."""
     ratio = np.prod([length(SIGMA_W2[XAVIER]) / length(SIGMA_W2[HE]) for _ in range(layers)])
     return float(np.log10(ratio) / 2)
 
@@ -70,7 +70,7 @@ def length(sigma_w2: float) -> float:
 
 
 def output_ratio(mlp, X, seed: int) -> float:
-    """log10 of the size of the last Z under the same normal numbers, scaled in two ways."""
+    """Return log10 of the size of the last Z for the same normal numbers, scaled in two ways."""
     J = jaxmlp.Objective(mlp, "cross_entropy")
     sizes = []
     for sigma_w2 in SIGMA_W2.values():
