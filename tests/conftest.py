@@ -35,8 +35,8 @@ def _known_flags():
 
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_known_flags()])
 
-# Tracing makes millions of small objects that live long: by default Python looks through all of them
-# again and again, which is a tenth of the time.
+# Tracing makes millions of small objects that live long: by default Python looks through all of
+# them again and again, which is a tenth of the time.
 gc.set_threshold(200_000, 50, 1000)
 
 import jax  # noqa: E402

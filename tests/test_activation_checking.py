@@ -130,7 +130,7 @@ def test_library_activation_is_not_looked_at(monkeypatch):
     def fail(*_):
         raise AssertionError
 
-    monkeypatch.setattr(activations.checking, "_looker", fail)
+    monkeypatch.setattr(activations.checking, "_evaluator", fail)
     for name in activations.names():
         check_derivative(activations.get(name))
     check_derivative(activations.leaky_relu(0.123))

@@ -40,8 +40,8 @@ def found_and_cost(found: dict, told: list[dict], costs: list[dict]):
             for library in ("here", "vmap(grad)")
         )
         ax.set_title(
-            f"{what} of norms: {min(ours):.2g} to {max(ours):.2g},\n"
-            f"by vmap(grad) {min(naive):.2g} to {max(naive):.2g}", fontsize="small",
+            f"{what} of norms: {times(min(ours))} to {times(max(ours))},\n"
+            f"by vmap(grad) {times(min(naive))} to {times(max(naive))}", fontsize="small",
         )  # fmt: skip
     return figure
 
@@ -54,9 +54,14 @@ def peers(rows: list[dict]):
         bars(here, "time", ax).legend(frameon=False, fontsize="small")
         ours = max(row["time"] for row in here if row["library"] == "here")
         others = [row["time"] for row in here if row["library"] != "here"]
-        rest = f", others {min(others):.2g} to {max(others):.2g}" if others else ""
-        ax.set_title(f"{quantity}: here at most {ours:.2g}{rest}")
+        rest = f", others {times(min(others))} to {times(max(others))}" if others else ""
+        ax.set_title(f"{quantity}: here at most {times(ours)}{rest}")
     return figure
+
+
+def times(ratio: float) -> str:
+    """Two digits of a small ratio, a large one whole."""
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def bars(rows: list[dict], what: str, ax):

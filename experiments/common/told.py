@@ -60,16 +60,7 @@ class _Speed:
 
 def table(title: str, rows: Rows) -> None:
     """Print rows of equal keys as a table."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text  # brackets in it are brackets
+    from jaxmlp import report
 
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for name, value in rows[0].items():
-        grid.add_column(Text(name), justify="left" if isinstance(value, str) else "right")
-    for row in rows:
-        cells = (f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values())
-        grid.add_row(*map(Text, cells))
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    console.print(title, style="italic", markup=False)  # a Table wraps its title to its own width
-    console.print(grid)
+    print(title)
+    print(report.as_text(rows))

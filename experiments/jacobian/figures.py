@@ -12,7 +12,7 @@ def spectra(config: Config, found: list):
     """A panel for each kind: log10 of the singular values over the depth, by rank; theory lines."""
     acts, n = config.activations, config.width
     figure, axes = plt.subplots(
-        2, len(acts), figsize=(3.2 * len(acts) + 0.6, 6), sharex=True, sharey="col",
+        2, len(acts), figsize=(3.2 * len(acts) + 0.6, 6), sharex=True, sharey=True,
         squeeze=False, layout="constrained",
     )  # fmt: skip
     place = (np.arange(n) + 0.5) / n

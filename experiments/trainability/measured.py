@@ -11,7 +11,9 @@ from scipy.stats import spearmanr
 import jaxmlp
 from experiments import common
 from experiments.trainability.options import Config
-from jaxmlp import Layer, datasets, meanfield
+from jaxmlp import Layer, datasets, meanfield, report
+from jaxmlp.initializers import gaussian
+from jaxmlp.sweep import pages
 
 CLASSES = 10
 CHANCE = 0.2  # an accuracy below it, twice that of guessing, is called chance
@@ -85,6 +87,31 @@ def _accuracy(mlp, networks, X, Y):
     """The share of X that each network classifies right."""
     one = lambda params: jnp.mean(jnp.argmax(mlp.apply(params, X), axis=1) == Y)  # noqa: E731
     return jax.lax.map(one, networks)
+
+
+def page(config: Config, rows: common.Rows, X, Y, provenance) -> str:
+    """The explorer: the flow of each cell's network at birth, beside the accuracy it came to."""
+    accuracy = {(row["map"], row["sigma_w2"], row["depth"]): row["accuracy"] for row in rows}
+    networks, flows = [], []
+    for kind in config.maps:
+        options = KINDS[kind]
+        inits = {gaussian(w2, options["sigma_b2"]).name: w2 for w2 in config.sigma_w2s}
+        table = jaxmlp.depth_sweep(
+            activations=options["hidden"], inits=tuple(inits), depths=config.depths,
+            residuals=(options.get("residual"),), width=config.width, seeds=(config.seed,),
+            X=X[: config.batch_size], Y=Y[: config.batch_size], num_classes=CLASSES,
+        )  # fmt: skip
+        for row in table.summary():
+            reached = accuracy.get((kind, inits[row["init"]], row["depth"]))
+            networks.append({"remedy": pages.remedy(row), **row, "accuracy": reached})
+            flows.append(
+                table.select(init=row["init"], depth=row["depth"]).columns()["log10_stream"]
+            )
+    bands = list(pages.predictions(networks))
+    return report.explorer(
+        networks, flows, bands=bands, beside="init", title="To which depth networks train",
+        provenance=provenance,
+    )  # fmt: skip
 
 
 # --- against theory -------------------------------------------------------------------------------

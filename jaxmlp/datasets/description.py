@@ -1,4 +1,4 @@
-"""What a data set is, and what its parts share."""
+"""What a data set is, and two functions for all of them."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from jaxmlp import report
 
 
 class Dataset(NamedTuple):
-    """Hold samples `X (m, d)`, labels `Y (m,)`, and what columns and labels are called."""
+    """Hold samples `X (m, d)`, labels `Y (m,)`, and the names of columns and labels."""
 
     X: np.ndarray
     Y: np.ndarray
@@ -40,10 +40,12 @@ def _shown(data: Dataset) -> report.Shown:
 
 
 def rows_of(data: Dataset, rows) -> Dataset:
+    """Return the data set with these rows only."""
     return data._replace(X=data.X[rows], Y=data.Y[rows])
 
 
 def check_labels(labels: np.ndarray, num_classes: int) -> None:
+    """Refuse labels outside 0..num_classes-1."""
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if bad.size:
         raise ValueError(

@@ -8,6 +8,6 @@ would give; `diagnosis` finds the one that was made; `certificate` is the report
 
 from jaxmlp.gradcheck.certificate import Certificate, Row
 from jaxmlp.gradcheck.check import check_grads
-from jaxmlp.gradcheck.diagnosis import Diagnosis
+from jaxmlp.gradcheck.search import Diagnosis
 
 __all__ = ["Certificate", "Diagnosis", "Row", "check_grads"]

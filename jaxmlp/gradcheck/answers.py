@@ -7,8 +7,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck.names import counted_from_1
-from jaxmlp.gradcheck.naming import Arrays, by_name, dtype_of, is_layered, listed, split
+from jaxmlp.gradcheck.names import (
+    Arrays,
+    by_name,
+    counted_from_1,
+    dtype_of,
+    is_layered,
+    listed,
+    split,
+)
 from jaxmlp.layer import Layer
 
 Shapes = dict[str, tuple[int, ...]]

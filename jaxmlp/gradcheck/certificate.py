@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import jax
 
-from jaxmlp.gradcheck.diagnosis import Diagnosis
-from jaxmlp.gradcheck.naming import listed, split
+from jaxmlp.gradcheck.names import listed, split
 from jaxmlp.gradcheck.numbers import Numbers
+from jaxmlp.gradcheck.search import Diagnosis
 
 NAN = float("nan")
 WIDTH = 80  # characters of a line

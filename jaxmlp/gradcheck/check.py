@@ -11,7 +11,7 @@ from jaxmlp import checks
 from jaxmlp.gradcheck.certificate import Certificate, Row, Verdict
 from jaxmlp.gradcheck.examination import DOUBTFUL, LOST, ZERO, Examination
 from jaxmlp.gradcheck.explanation import explained
-from jaxmlp.gradcheck.naming import by_name, listed, replaced
+from jaxmlp.gradcheck.names import by_name, listed, replaced
 from jaxmlp.gradcheck.truth import Truth, establish
 
 

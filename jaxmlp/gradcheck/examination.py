@@ -17,7 +17,7 @@ from jaxmlp.gradcheck.certificate import (
     environment,
     order,
 )
-from jaxmlp.gradcheck.naming import Arrays, cast, dtype_of, eps_of, layer_of, listed, split
+from jaxmlp.gradcheck.names import Arrays, cast, dtype_of, eps_of, listed, split
 from jaxmlp.gradcheck.numbers import Numbers, error, flushed, numbers, size
 from jaxmlp.gradcheck.precision import SAFETY, Precision
 from jaxmlp.gradcheck.references import FLOAT64
@@ -131,7 +131,7 @@ class Examination:
         return found
 
     def _row(self, name: str) -> Row:
-        row = Row(name, layer_of(name, self.truth.layered), Verdict.MISSING)
+        row = Row(name, (split(name)[1] if self.truth.layered else None), Verdict.MISSING)
         if name not in self.judged:
             return row
         array, precision = self.judged[name]

@@ -8,11 +8,12 @@ import numpy as np
 
 from jaxmlp.gradcheck import answers, wholes
 from jaxmlp.gradcheck.certificate import Certificate, Verdict
-from jaxmlp.gradcheck.diagnosis import UNKNOWN, Case, Diagnosis, Finding, diagnose
 from jaxmlp.gradcheck.examination import Examination
-from jaxmlp.gradcheck.naming import Arrays, dtype_of, eps_of, listed, split
+from jaxmlp.gradcheck.mistakes import UNKNOWN
+from jaxmlp.gradcheck.names import Arrays, dtype_of, eps_of, listed, split
 from jaxmlp.gradcheck.numbers import error, flushed, gap, size
 from jaxmlp.gradcheck.precision import SAFETY, VAGUE
+from jaxmlp.gradcheck.search import Case, Diagnosis, Finding, diagnose
 
 
 def explained(here: Examination) -> Certificate:
@@ -36,8 +37,8 @@ def _noted(result: Certificate, *notes: str) -> Certificate:
 
 def _told(here: Examination, result: Certificate, finding: Finding) -> Certificate:
     """The certificate with what was found, and with what was not."""
-    found = [d for d in finding.diagnoses if d.mistake != UNKNOWN.name]
-    further = [d for d in finding.further if d.mistake != UNKNOWN.name]
+    found = [d for d in finding.diagnoses if d.mistake != UNKNOWN]
+    further = [d for d in finding.further if d.mistake != UNKNOWN]
     result = dataclasses.replace(result, diagnoses=tuple(found), further=tuple(further))
     missing = [f"d{row.name}" for row in result.rows if row.verdict == Verdict.MISSING]
     if missing:

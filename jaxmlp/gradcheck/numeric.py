@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxmlp import activations, losses
-from jaxmlp.gradcheck.naming import by_name, replaced
+from jaxmlp.gradcheck.names import by_name, replaced
 from jaxmlp.objective import Objective, value_and_output
 
 # tests/test_gradcheck.py compares each activation and loss with autodiff

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxmlp.gradcheck.certificate import Row, Verdict
-from jaxmlp.gradcheck.naming import Arrays, eps_of
+from jaxmlp.gradcheck.names import Arrays, eps_of
 from jaxmlp.gradcheck.numbers import error, flushed, numbers, size
 from jaxmlp.gradcheck.references import FLOAT64
 from jaxmlp.gradcheck.rounding import conventions, spread

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck.naming import Arrays, by_name, cast, dtype_of, eps_of
+from jaxmlp.gradcheck.names import Arrays, by_name, cast, dtype_of, eps_of
 from jaxmlp.gradcheck.numbers import error, flushed, size
 
 FLOAT64 = np.dtype(np.float64)

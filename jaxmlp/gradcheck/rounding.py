@@ -4,22 +4,24 @@ import collections
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jaxmlp import losses
+from jaxmlp.gradcheck.names import Arrays
 from jaxmlp.gradcheck.numbers import PIECE, gap
 from jaxmlp.gradcheck.tape import (
-    Back,
-    Leaves,
-    Noise,
+    NOISE,
+    Place,
     Record,
     Tape,
     backward_steps,
     elementwise,
     forward,
     forward_steps,
+    from_dS,
     leaves,
-    skipped,
+    noise_of,
     term_size,
     walk,
 )
@@ -44,30 +46,29 @@ def rounding(J: Objective, layers: Sequence[Layer], X, Y, tape: Tape, draws: int
     """
     rng, largest = np.random.default_rng(0), collections.defaultdict(float)
     drift = [np.zeros_like(record.U) for record in tape.records]
-    for noise in (Noise(rng) for _ in range(draws)):
+    for noise in [noise_of(rng)] * draws:
         noisy = forward(J, layers, X, Y, noise)
         for name, value, exact in _side_by_side(noisy, tape, noise):
-            off = gap(value, exact) / noise.size
+            off = gap(value, exact) / NOISE
             largest[name] = max(largest[name], off if np.isfinite(off) else 0.0)
         for worst, record, other in zip(drift, tape.records, noisy.records, strict=True):
-            np.maximum(worst, np.abs(other.U - record.U) / noise.size, out=worst)
+            np.maximum(worst, np.abs(other.U - record.U) / NOISE, out=worst)
     return Rounding(dict(largest), drift)
 
 
-def _side_by_side(noisy: Tape, tape: Tape, noise: Noise):
+def _side_by_side(noisy: Tape, tape: Tape, noise):
     """Yield name, noisy and exact numbers of everything, some rows of a weight at a time."""
     yield "J", np.asarray(noisy.value), np.asarray(tape.value)
     exact = forward_steps(tape)
     yield from ((name, array, exact[name]) for name, array in forward_steps(noisy).items())
-    for (number, back), (_, exact_back) in zip(walk(noisy, noise), walk(tape), strict=True):
-        exact = backward_steps(tape, number, exact_back)
-        for name, array in backward_steps(noisy, number, back, noise).items():
+    for place, right in zip(walk(noisy, noise), walk(tape), strict=True):
+        exact = backward_steps(right)
+        for name, array in backward_steps(place, noise).items():
             yield name, array, exact[name]
-        d_in, d_out = tape.records[number - 1].layer.W.shape
+        d_in, d_out = right.record.layer.W.shape
         for rows in (slice(i, i + PIECE // d_out + 1) for i in range(0, d_in, PIECE // d_out + 1)):
-            right = leaves(tape, number, exact_back, rows=rows)
-            found = leaves(noisy, number, back, noise, rows)
-            yield from ((name, found[name], right[name]) for name in right)
+            exact, found = leaves(right, rows=rows), leaves(place, noise, rows)
+            yield from ((name, found[name], exact[name]) for name in exact)
 
 
 # --- kinks ----------------------------------------------------------------------------------------
@@ -110,36 +111,45 @@ def _with_primes(J: Objective, tape: Tape, primes: list) -> Tape:
     return tape._replace(dZ=tape.dA * primes[-1])
 
 
-def spread(tape: Tape, lower: Tape, upper: Tape) -> Leaves:
+def spread(tape: Tape, lower: Tape, upper: Tape) -> Arrays:
     """Bound how far each gradient entry can move if every unit at a kink chooses its side
     independently."""
+    # The sizes of what the sums over samples and units are made of
+    sizes = [
+        record._replace(
+            A_prev=np.abs(record.A_prev),
+            Z=np.abs(record.Z),
+            U=np.minimum(record.U, 0),  # read by the slope's gradient alone
+            layer=jax.tree.map(np.abs, record.layer),
+        )
+        for record in tape.records
+    ]
     found, off_dZ = {}, np.abs(upper.dZ - lower.dZ)
-    off = Back(np.zeros_like(tape.dA), off_dZ, off_dZ, off_dZ)
-    for number, back in walk(tape):
-        record = tape.records[number - 1]
-        # The sums over samples and units of absolute terms
-        sizes = record._replace(**{x: np.abs(getattr(record, x)) for x in ("A_prev", "Z", "U")})
-        terms = leaves(tape._replace(records=[sizes]), 1, off)
-        found |= {f"{name[:-1]}{number}": np.abs(x) for name, x in terms.items()}
-        found |= backward_steps(tape, number, off)
-        off_dA = off.dZ @ np.abs(record.layer.W).T
-        if number == 1:
-            return found | {"dA0": off_dA}
-        # One layer down: |act'| of either side, and what the sides differ by
-        under = number - 2
-        sides = [np.asarray(t.records[under].prime) for t in (lower, upper)]
-        dA = back.dZ @ record.layer.W.T
-        off_dU = off_dA * np.max(np.abs(sides), axis=0) + np.abs(dA) * np.abs(sides[1] - sides[0])
-        off = _onto_stream(tape.records[under], off_dA, off_dU, skipped(record, off))
+    off = Place(
+        tape._replace(records=sizes),
+        len(sizes),
+        np.zeros_like(tape.dA),
+        off_dZ,
+        off_dZ,
+        off_dZ,
+    )
+    for place in walk(tape):
+        if place.above is not None:
+            off = _spread_below(off, place, lower.records, upper.records)
+        found |= backward_steps(off) | {name: np.abs(x) for name, x in leaves(off).items()}
     return found
 
 
-def _onto_stream(record: Record, off_dA, off_dU, skip) -> Back:
-    """As the tape's, in absolute values: what is off may add up."""
+def _spread_below(off: Place, place: Place, lower: list[Record], upper: list[Record]) -> Place:
+    """One layer down: |act'| of either side, and what the sides differ by, may all add up."""
+    record, i = place.record, place.number - 1
+    sides = [np.asarray(records[i].prime) for records in (lower, upper)]
+    off_dA = off.dZ @ off.record.layer.W.T
+    off_dU = off_dA * np.max(np.abs(sides), axis=0) + np.abs(place.dA) * np.abs(sides[1] - sides[0])
     off_dS = off_dU
     if record.spec.norm is not None:
         U = np.abs(record.U)
         mean = np.mean(off_dU, axis=1, keepdims=True) if record.spec.norm.centred else 0.0
         off_dS = record.r * (off_dU + U * np.mean(U * off_dU, axis=1, keepdims=True) + mean)
-    off_dS = off_dS if skip is None else off_dS + skip
-    return Back(off_dA, off_dU, off_dS, np.abs(record.alpha) * off_dS)
+    new = Place(off.tape, place.number, off_dA, off_dU, off_dS, off_dS, off)
+    return from_dS(new, off_dS if new.skip is None else off_dS + new.skip)

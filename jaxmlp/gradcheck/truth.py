@@ -11,7 +11,7 @@ import numpy as np
 from jaxmlp import losses
 from jaxmlp.compare import magnitude
 from jaxmlp.gradcheck import numeric, references
-from jaxmlp.gradcheck.naming import cast, dtype_of, eps_of, is_layered, listed, split
+from jaxmlp.gradcheck.names import cast, dtype_of, eps_of, is_layered, listed, split
 from jaxmlp.gradcheck.numbers import size
 from jaxmlp.gradcheck.references import FLOAT64, Reference
 from jaxmlp.gradcheck.rounding import Rounding, rounding

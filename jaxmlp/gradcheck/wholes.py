@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmlp.gradcheck.naming import Arrays, eps_of
+from jaxmlp.gradcheck.names import Arrays, eps_of
 from jaxmlp.gradcheck.numbers import error, size
 
 # Steps of finite differences in use; 2^-26 is the square root of eps

@@ -72,10 +72,10 @@ def jacobian(
     length_map(q[l-1])`, and has its own mu_k: the mean is the product of `sigma_w2 mu_1`, the
     relative variance the sum of `mu_2 / mu_1^2 - 1 - s_1`. Few layers that start away from the
     fixed point need that: ten orthogonal tanh layers at criticality spread thirty times wider
-    than they do at the fixed point. It holds while depth / n is small: a spectrum of n values is then far wider
-    than its mean, and the exponents of `linear_exponents` describe it. A linear layer at the
-    output, as an MLP has it, multiplies s by sigma_w2 and, with Gaussian weights, adds 1 to the
-    relative variance.
+    than they do at the fixed point. It holds while depth / n is small: a spectrum of n values is
+    else far wider than its mean, and the exponents of `linear_exponents` describe it. A linear
+    layer at the output, as an MLP has it, multiplies s by sigma_w2 and, with Gaussian weights, adds
+    1 to the relative variance.
 
     With a width exact at any depth, for Gaussian weights and the activations whose gradient does
     not depend on the length: linear, and without biases ReLU, leaky ReLU and PReLU. There the
@@ -107,8 +107,10 @@ def jacobian(
     q0 = checks.positive_number("q0", q0)
     if transient:
         if width is not None:
-            raise ValueError("transient and width exclude each other: the recursion at a finite width holds "
-                "for activations whose gradient does not depend on the length")
+            raise ValueError(
+                "transient and width exclude each other: the recursion at a finite width holds "
+                "for activations whose gradient does not depend on the length"
+            )
         return _by_layer(activation, w, b, depth, weights, q0)
     q, _ = settled(activation, w, b, q0)
     slope2, weight = _law(activation, q)

@@ -1,4 +1,4 @@
-"""Rows as text and as HTML. Names from outside stay text: an activation called <script> too."""
+"""Tables as text and as HTML. Every name is escaped, also that of an activation `<script>`."""
 
 import html
 import math
@@ -9,7 +9,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def cell(value: Any, form: str = ".3g") -> str:
-    """Write one value: a float in this form, a true minus sign, nothing for None."""
+    """Return a value as text: a float in this form, "" for None, a true minus sign."""
     if value is None:
         return ""
     if isinstance(value, float) and math.isnan(value):
@@ -21,9 +21,9 @@ def cell(value: Any, form: str = ".3g") -> str:
 
 
 def as_text(rows: Rows, forms: Mapping[str, str] = {}) -> str:
-    """Return rows of equal keys as lines: words to the left, numbers to the right.
+    """Return rows with the same keys as a text table: words on the left, numbers on the right.
 
-    forms: how the floats of a column are written, three digits otherwise.
+    forms: the format of the floats of a column; by default three digits.
 
     Example:
       >>> print(as_text([{"init": "he", "decades": -0.5}, {"init": "lecun", "decades": 12.0}]))
@@ -49,7 +49,9 @@ def as_text(rows: Rows, forms: Mapping[str, str] = {}) -> str:
 def as_html(
     rows: Rows, caption: str = "", *, attributes: str = "", forms: Mapping[str, str] = {}
 ) -> str:
-    """Return rows of equal keys as a table; every name and value is escaped; forms as `as_text`.
+    """Return rows with the same keys as an HTML table; every name and value is escaped.
+
+    forms: as for `as_text`.
 
     Example:
       >>> as_html([{"activation": "<script>"}])

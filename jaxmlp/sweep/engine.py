@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp import activations, flow, initializers, norms, walk
+from jaxmlp import activations, flow, initializers, magnitudes, norms, walk
 from jaxmlp.activations import Activation
 from jaxmlp.activations.choice import Choice
-from jaxmlp.flow import BackwardReading, ForwardReading, Kept, sized
 from jaxmlp.layer import REZERO, Layer, Spec
+from jaxmlp.magnitudes import BackwardReading, ForwardReading, Kept, measured
 from jaxmlp.mlp import INVERSE_ROOT
 from jaxmlp.norms import Norm
 from jaxmlp.objective import Objective, divisor
@@ -46,7 +46,7 @@ class Draw(NamedTuple):
 class Plan(NamedTuple):
     """Say what a forward pass and a way back are compiled for.
 
-    J: the output layer by itself. quick: see `flow.rule`.
+    J: the output layer by itself. quick: see `magnitudes.rule`.
     """
 
     J: Objective
@@ -83,13 +83,15 @@ class Hidden(NamedTuple):
     readings: tuple[ForwardReading, ForwardReading]
 
 
-class Returned(NamedTuple):
-    """Hold the readings of one way back: the output's of both ways, layer 1's and the stack's."""
+class Readings(NamedTuple):
+    """Hold what was read of a network on both ways, a row for each layer, in two arrays.
 
-    ahead: ForwardReading
-    first: BackwardReading
-    stack: BackwardReading
-    last: BackwardReading
+    To fetch an array costs as much as to pass a layer of 32 units, so all of one kind go together.
+    The rows are layer 1, the stack, which has room for deeper networks, and the output.
+    """
+
+    numbers: Any  # ForwardReading's r, its three statistics, BackwardReading's three r, alpha
+    integers: Any  # ForwardReading's k, above_range, BackwardReading's three k, cause
 
 
 def measure(
@@ -109,50 +111,42 @@ def measure(
         key = jax.random.key(job.network.seed)
         drawn = _drawn(draw, job.network.seed)
         ways = functools.partial(_ways, draw, drawn, numbers, key, X, Y)
-        readings, back = ways(plan, job.depths)
         found = {}
-        for network, own in zip(job.networks, back, strict=True):
-            found[network] = rows_of(readings, own, len(X), network.depth)
-            if np.any(found[network]["status"] == flow.UNDECIDED):  # once more, with care
-                again, (own,) = ways(plan._replace(quick=False), (network.depth,))
-                found[network] = rows_of(again, own, len(X), network.depth)
+        for network, read in zip(job.networks, ways(plan, job.depths), strict=True):
+            found[network] = rows_of(read, len(X), network.depth)
+            if np.any(found[network]["status"] == magnitudes.UNDECIDED):  # once more, with care
+                (read,) = ways(plan._replace(quick=False), (network.depth,))
+                found[network] = rows_of(read, len(X), network.depth)
         return found
 
 
 def _ways(
     draw: Draw, drawn: Drawn, numbers: Numbers, key: Any, X: Any, Y: Any, plan: Plan,
     depths: tuple[int, ...],
-) -> tuple[tuple, list[Returned]]:  # fmt: skip
+) -> list[Readings]:  # fmt: skip
     """Go one way forward, and one back for each depth; return what left the device."""
     hidden = compiled(forward)(plan, drawn, numbers, X, max(depths))
     back = []
     for depth in depths:
         out = compiled(draw_output)(draw, key, depth)
         back.append(compiled(backward)(plan, drawn, out, numbers, hidden, Y, depth))
-    return jax.device_get((hidden.readings, back))
+    return jax.device_get(back)
 
 
-def rows_of(readings: tuple, back: Returned, m: int, depth: int) -> Rows:
+def rows_of(read: Readings, m: int, depth: int) -> Rows:
     """Return what the table holds of a network, from what left the device."""
-    one, others = readings
-    ahead = _in_line(one, others, back.ahead, depth)
+    layers = [*range(depth), -1]  # the rows between are of deeper networks
+    numbers, integers = read.numbers[layers], read.integers[layers]
+    ahead = ForwardReading(numbers[:, 0], integers[:, 0], numbers[:, 1:4], integers[:, 1] != 0)
+    back = BackwardReading(numbers[:, 4:7], integers[:, 2:5], numbers[:, 7], integers[:, 5])
     with np.errstate(divide="ignore", invalid="ignore"):  # an exact zero is -inf
-        found = flow.flow_of(m, ahead, _in_line(back.first, back.stack, back.last, depth), np)
-    return columns(found)
+        return columns(flow.flow_of(m, ahead, back, np))
 
 
 def columns(found: flow.GradientFlow) -> dict[str, np.ndarray]:
     """Return the layers of a network, and each field of its flow."""
     layer = np.arange(1, len(found.status) + 1, dtype=np.int32)
     return {"layer": layer, "distance": layer[::-1] - 1, **found._asdict()}
-
-
-def _in_line(first: Any, stack: Any, last: Any, depth: int) -> Any:
-    """Put the readings of the layers of a network in line; the stack has room for deeper ones."""
-    return jax.tree.map(
-        lambda one, all, end: np.concatenate([one[None], all[: depth - 1], end[None]]),
-        first, stack, last,
-    )  # fmt: skip
 
 
 def precision_of(X: Any):
@@ -214,25 +208,25 @@ def _draw_layer(draw: Draw, key, number, shape: tuple[int, int]) -> Layer:
 
 def forward(plan: Plan, drawn: Drawn, numbers: Numbers, X, count) -> Hidden:
     """Pass layer 1 and `count` layers of the stack, so that what is kept holds A[count]."""
-    rule = flow.rule(len(X), statistics=True, quick=plan.quick)
+    rule = magnitudes.rule(len(X), statistics=True, quick=plan.quick)
     first, stack, specs = _layers(plan, drawn, numbers)
-    carry, kept, one = rule.forward(specs[0], first, (flow.scaled_input(X), None))
+    carry, kept, one = rule.forward(specs[0], first, (magnitudes.scaled_input(X), None))
     _, saved, others = walk.forward_to_depth(rule, specs[1], stack, carry, count)
     return Hidden(kept, saved, (one, others))
 
 
 def backward(
     plan: Plan, drawn: Drawn, out: Layer, numbers: Numbers, hidden: Hidden, Y, depth
-) -> Returned:
-    """Return what is read on the way back; of the stack, the layers that this network has.
+) -> Readings:
+    """Return what is read on both ways; of the stack, the layers that this network has.
 
     The depth is a number like any other here: a loop with a traced bound, walked backwards by hand.
     """
-    rule = flow.rule(divisor(plan.J, Y.shape[0]), statistics=True, quick=plan.quick)
+    rule = magnitudes.rule(divisor(plan.J, Y.shape[0]), statistics=True, quick=plan.quick)
     first, stack, specs = _layers(plan, drawn, numbers, back=True)
     # The output layer of this depth, on the hidden layers that all depths share
     output = Spec(plan.J.mlp.output)
-    last_layer = sized(out._replace(b=out.b * numbers.std_b), numbers.std_out)
+    last_layer = measured(out._replace(b=out.b * numbers.std_b), numbers.std_out)
     A_D = walk.layer_at(hidden.stack.A_prev, depth - 1)
     (A_L, S_L), kept, ahead = rule.forward(output, last_layer, (A_D, None))
     carry = flow.output_derivative(plan.J, S_L, A_L, Y)
@@ -240,7 +234,14 @@ def backward(
     carry, last = rule.backward(output, last_layer, kept, carry)
     carry, readings = walk.backward_to_depth(rule, specs[1], stack, hidden.stack, carry, depth - 1)
     _, one = rule.backward(specs[0], first, hidden.first, carry)
-    return Returned(ahead, one, readings, last)
+    # Put the layers in line
+    below, stacked = hidden.readings
+    rows = lambda *x: jnp.concatenate([x[0][None], x[1], x[2][None]])  # noqa: E731
+    way = jax.tree.map(rows, below, stacked, ahead)
+    back = jax.tree.map(rows, one, readings, last)
+    read = (way.r, way.statistics, back.r, back.alpha)
+    integers = (way.k, way.above_range, back.k, back.cause)
+    return Readings(jnp.column_stack(read), jnp.column_stack(integers))
 
 
 def _layers(plan: Plan, drawn: Drawn, numbers: Numbers, *, back: bool = False) -> Any:
@@ -262,7 +263,7 @@ def _layers(plan: Plan, drawn: Drawn, numbers: Numbers, *, back: bool = False) -
             jnp.broadcast_to(slopes, lead) if learned else None,
             None if spec.residual is None else jnp.broadcast_to(numbers.alpha, lead),
         )
-        found.append(sized(layer, std, largest))
+        found.append(measured(layer, std, largest))
     return (*found, specs)
 
 

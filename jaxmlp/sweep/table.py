@@ -47,18 +47,18 @@ class SweepTable:
 
     @functools.cached_property
     def _columns(self) -> Columns:
-        """Read when they are asked for: a sweep into a store need not fit into memory."""
+        """Return the columns. They are read only now, because a store may not fit into memory."""
         return self._source() if callable(self._source) else self._source
 
     @staticmethod
     def from_store(path: str | Path, **where: Any) -> "SweepTable":
-        """Return what a store holds, or the networks of it that have these values, as `select`.
+        """Return the networks that a store holds, or those that have these values, as in `select`.
 
         Networks are sorted by their names. A store may hold several losses, data sets, dtypes and
-        versions of the engine: the columns `loss`, `data`, `dtype` and `engine` tell them apart.
+        versions of the engine; the columns `loss`, `data`, `dtype` and `engine` say which.
 
         Raises:
-          ValueError: as `select`; for a file that is no store, or holds nothing yet.
+          ValueError: as `select`, and for a file that is not a store or holds nothing yet.
 
         Example:
           >>> SweepTable.from_store("sweep.db", activation="relu", depth=(5, 10))
@@ -107,7 +107,7 @@ class SweepTable:
         return SweepTable({name: np.concatenate([one[name], two[name]]) for name in one})
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return the columns, ready for a data frame."""
+        """Return the columns as a dict, for example for a data frame."""
         return dict(self._columns)
 
     def records(self) -> list[dict[str, Any]]:
@@ -137,9 +137,9 @@ class SweepTable:
     def summary(
         self, vanishing: float = 0.97, exploding: float = 1.03, *, over_seeds: bool = False
     ) -> list[dict[str, Any]]:
-        """Return one dict for each network: how the norm of each sample's dS changes, a verdict.
+        """Return one dict for each network: how the norm of dS changes over the layers, a verdict.
 
-        dS, the stream's derivative, is dZ in networks without a residual.
+        dS is the derivative of the stream; in networks without a residual it is dZ.
 
         `log10_change` = log10 of the norm at the first hidden layer over that at the last one;
         `factor_per_layer` = the geometric mean of the steps between them (NaN for one hidden
@@ -201,7 +201,7 @@ class SweepTable:
         return rows.stop - rows.start == self._columns["depth"][rows][0] + 1
 
     def _networks(self) -> list[slice]:
-        """The rows of each network: they stand together, in the order of its layers."""
+        """Return the rows of each network, which follow each other in the order of its layers."""
         named = (*NETWORK, *REMEDIES, *self._told)
         columns = (self._columns[name].tolist() for name in named)
         keys = list(zip(*([None if v != v else v for v in c] for c in columns), strict=True))  # NaN
@@ -219,13 +219,13 @@ class SweepTable:
 
     @property
     def _told(self) -> tuple[str, ...]:
-        """What tells networks apart beside their names."""
+        """Return the columns that tell networks apart besides their names."""
         return _TRAINING if self._trained else _SWEEP
 
     def _differ(self, name: str) -> bool:
-        """Whether a column holds more than one value."""
+        """Return whether a column holds more than one value; NaN counts as one value."""
         column = self._columns[name]
-        return len({None if value != value else value for value in column.tolist()}) > 1  # NaN
+        return len({None if value != value else value for value in column.tolist()}) > 1
 
     def to_csv(self, path: str | Path) -> Path:
         """Write all rows with a header line; return the path."""
@@ -237,7 +237,7 @@ class SweepTable:
         return Path(path)
 
     def to_parquet(self, path: str | Path) -> Path:
-        """Write all rows as Parquet, by polars or pyarrow; residual and norm as text."""
+        """Write all rows as Parquet with polars or pyarrow; residual and norm become text."""
         as_text = (*REMEDIES, *(set(self._told) - {"learning_rate", "step"}))
         plain = {
             name: [None if v is None else str(v) for v in column] if name in as_text else column
@@ -262,15 +262,15 @@ class SweepTable:
         title: str = "A sweep of networks",
         provenance: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Write the explorer, a page to choose networks on and look at; return the path.
+        """Write the explorer, a page on which networks are chosen and compared; return the path.
 
-        It opens by double click and asks no network for anything.
+        It opens by double click and loads nothing from a network.
 
         Args:
-          title: its heading. provenance: what made the sweep, by name, for its foot.
+          title: its heading. provenance: what made the sweep, by name; it is written at the foot.
 
         Raises:
-          ModuleNotFoundError: without the extra `html`.
+          ModuleNotFoundError: if the extra `html` is not installed.
         """
         networks = [{"remedy": pages.remedy(row), **row} for row in self.summary()]
         flows = [self._columns["log10_stream"][rows] for rows in self._networks()]
@@ -293,7 +293,7 @@ class SweepTable:
 
 
 def _refuse_unknown(name: str, wanted: Any, networks: list[dict], path: Any) -> None:
-    """Refuse a name that no network has, and values that none has of it."""
+    """Refuse a column that does not exist, and values that no network has in it."""
     if networks and name not in networks[0]:
         raise checks.unknown_name("column", name, networks[0])
     values = [network[name] for network in networks]
@@ -303,7 +303,7 @@ def _refuse_unknown(name: str, wanted: Any, networks: list[dict], path: Any) -> 
 
 
 def _held(column: np.ndarray) -> str:
-    """What a column holds, in words."""
+    """Return what a column holds, in words. Chosen: the first 12 values."""
     values = list(dict.fromkeys(column.tolist()))
     values = values if column.dtype == object else sorted(values)
     shown = ", ".join(map(repr, values[:12]))
@@ -360,23 +360,23 @@ def verdict(
 
 
 def table_columns(results: Mapping[Network, Rows], **sweep: Any) -> Columns:
-    """Return the columns of what was measured, in the order given; `sweep` is true of every row."""
+    """Return the columns of the results in their order; `sweep` holds columns of one value."""
     return joined([network.names | sweep for network in results], list(results.values()))
 
 
 def joined(networks: Sequence[Mapping[str, Any]], rows: Sequence[Rows]) -> Columns:
-    """Return one table of the rows of networks, each known by its names."""
-    lengths = [len(own["layer"]) for own in rows]
+    """Return one table of the rows of all networks, with their names as columns."""
+    lengths = [len(one["layer"]) for one in rows]
 
     def repeated(names: Sequence[str], kind: Any = None) -> Columns:
         values = {name: np.array([network[name] for network in networks], kind) for name in names}
         return {name: np.repeat(column, lengths) for name, column in values.items()}
 
-    measured = {name: np.concatenate([own[name] for own in rows]) for name in rows[0]}
-    told = [name for name in (*_SWEEP, *_TRAINING) if name in networks[0] and name not in measured]
-    return repeated(NETWORK) | measured | repeated((*REMEDIES, *told), object)
+    measured = {name: np.concatenate([one[name] for one in rows]) for name in rows[0]}
+    more = [name for name in (*_SWEEP, *_TRAINING) if name in networks[0] and name not in measured]
+    return repeated(NETWORK) | measured | repeated((*REMEDIES, *more), object)
 
 
 def _plain(value: Any) -> Any:
-    """A Python number or string."""
+    """Return a Python number or string."""
     return value.item() if isinstance(value, np.generic) else value
