@@ -10,6 +10,10 @@ from experiments.activations.options import NOTES
 from jaxmlp import plotting
 from jaxmlp.plotting.style import ORANGE, bare
 
+STEEP = (
+    2.0  # the scale of slopes goes no further: one that grows without end would flatten the rest
+)
+
 
 def groups(acts) -> dict[str, list]:
     """Return the figures by suffix: the lecture's activations, and the others."""
@@ -29,11 +33,8 @@ def gallery(curves: dict[Any, Curve], reach: float):
         sharex=True, height_ratios=[3, 2] * rows, layout="constrained",
     )  # fmt: skip
     panels(curves, axes, reach)
-    steepest = {title(act): float(np.abs(c.hand).max()) for act, c in curves.items()}
-    name = max(steepest, key=lambda name: steepest[name])
     figure.suptitle(
-        f"Activations (above) and their derivatives on one scale: {name} is steepest, "
-        f"{steepest[name]:.3g}"
+        "Activations, and below each its derivative, all on one scale: dots mark the largest slopes"
     )
     return figure
 
@@ -46,7 +47,7 @@ def panels(curves: dict[Any, Curve], axes, reach: float):
     """
     columns = axes.shape[1]
     low = min(0.0, *(float(c.hand.min()) for c in curves.values()))
-    high = max(float(c.hand.max()) for c in curves.values())
+    high = min(STEEP, max(float(c.hand.max()) for c in curves.values()))
     for i, (act, found) in enumerate(curves.items()):
         upper, lower = axes[2 * (i // columns) : 2 * (i // columns) + 2, i % columns]
         plotting.activation(act, upper, reach=reach)
@@ -81,6 +82,8 @@ def derivative(act, found: Curve, ax, reach: float):
     value = float(found.hand[found.z == z][0])
     ax.plot(z, value, "o", color=ORANGE, ms=0.4 * plt.rcParams["font.size"])
     said = f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+    if value > STEEP:
+        said, value = f"to {said}", STEEP
     side = "left" if z <= 0 else "right"
     ax.annotate(said, (z, value), (0, 3), textcoords="offset points", fontsize="small",
                 ha="center" if abs(z) < 0.6 * reach else side, va="bottom")  # fmt: skip

@@ -15,7 +15,7 @@ def draw(c: Chain):
     factors = [{k: v[0] for k, v in path.factors.items() if len(p.X) == 1} for path in c.paths]
     layers = [f"layer {l}: {act.name}" for l, act in enumerate(p.J.mlp.activations, start=1)]
     layers[-1] += f"\ny = ({numbers_of(p.Y.mean(0))})"
-    heights = max(p.J.mlp.sizes) + 0.9, 0.19 * (min(len(c.paths), 9) + 4)
+    heights = max(p.J.mlp.sizes) + 1.1, 0.19 * (min(len(c.paths), 9) + 4)
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(8, sum(heights) + 0.4), height_ratios=heights, layout="constrained"
     )

@@ -42,13 +42,15 @@ def network(activations, deltas, weights, gradients, ax, *, path=(), factors=(),
     _factors(ax, [at[node] for node in path], factors)
     top = max(sizes) / 2
     for l, text in enumerate(headings):
-        ax.text(l, top + 0.2, text, ha="center", va="bottom", fontsize="small", color=INK)
+        ax.text(l, top + 0.2, text, ha="center", va="bottom", fontsize="small", color=INK,
+                in_layout=False)  # fmt: skip
     key = (
-        "edge: width |W|, dashed where W < 0, colour dW.   "
+        "edge: width |W|, dashed where W < 0, colour dW\n"
         "node: a over dZ (inputs: x over dX), grey where a = 0"
     )
-    ax.text(len(weights) / 2, -top - 0.12, key, ha="center", va="top", fontsize="small", color=INK)
-    ax.set(xlim=(-0.1 * len(weights), 1.2 * len(weights)), ylim=(-top - 0.3, top + 0.6))
+    ax.text(len(weights) / 2, -top - 0.12, key, ha="center", va="top", fontsize="small", color=INK,
+            in_layout=False)  # fmt: skip
+    ax.set(xlim=(-0.1 * len(weights), 1.2 * len(weights)), ylim=(-top - 0.5, top + 0.6))
     ax.axis("off")
     return ax
 
@@ -102,7 +104,7 @@ def _factors(ax, nodes, factors) -> None:
         places += [("\n", (x0 + x1) / 2, (y0 + y1) / 2, 0), (" = ", x1, y1, _letters(NODE / 2) + 9)]
     box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#B8A800", "lw": 1}
     style = {"fontsize": "small", "va": "center", "bbox": box, "zorder": 6}
-    style |= {"textcoords": "offset points"}
+    style |= {"textcoords": "offset points", "in_layout": False}
     for (name, value), (link, x, y, dy) in zip(factors[:-1], places, strict=False):
         ax.annotate(f"{name}{link}{number(value)}", (x, y), (0, dy), ha="center", **style)
     for name, value in factors[-1:]:

@@ -77,9 +77,10 @@ def decision_regions(classify, X, Y, ax=None, *, num_points: int = 300):
       X, Y: samples `(m, 2)` and their class numbers `(m,)`.
       num_points: the plane is asked on a grid of so many points a side.
     """
+    from matplotlib import rcParams
     from matplotlib.colors import ListedColormap
 
-    ax = new_axes(ax)
+    ax, letter = new_axes(ax), rcParams["font.size"]
     X, Y = np.asarray(X), np.asarray(Y)
     low, high = X.min(axis=0), X.max(axis=0)
     low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
@@ -95,6 +96,8 @@ def decision_regions(classify, X, Y, ax=None, *, num_points: int = 300):
     )  # fmt: skip
     for k, colour in enumerate(colours):
         marker = MARKERS[k % len(MARKERS)]
-        ax.plot(*X[k == Y].T, marker, color=colour, ms=3.5, mec="black", mew=0.3)
+        ax.plot(
+            *X[k == Y].T, marker, color=colour, ms=0.35 * letter, mec="black", mew=0.03 * letter
+        )
     ax.set(xlabel="x", ylabel="y")
     return ax
