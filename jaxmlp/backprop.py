@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 from jaxmlp import activations, losses, walk
 from jaxmlp import layer as arithmetic
 from jaxmlp.layer import Layer, Pair, Params, Saved, Spec
+from jaxmlp.loss_checking import check_loss
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective, check, divisor, loss_inputs, mean_loss, require_objective
 from jaxmlp.storage import canonical, counts_of, grouped_like, in_container_of, regroup
@@ -176,9 +177,10 @@ def value_and_gradient(
 
 
 def check_hand(J: Any) -> None:
-    """Refuse what is no Objective, and activations without a derivative or with a wrong one."""
+    """Refuse what is no Objective, and activations and losses with a wrong derivative."""
     require_objective(J)
     check_derivatives(J.mlp)
+    check_loss(J.loss, J.mlp.output, J.mlp.sizes[-1])
 
 
 def check_derivatives(mlp: MLP) -> None:

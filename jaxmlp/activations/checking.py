@@ -8,6 +8,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +91,7 @@ def _around(points: np.ndarray, kinks: tuple[float, ...]) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _in_float64():
+def in_float64():
     """Run what follows in float64 and at once, also inside a trace, on the CPU if there is one."""
     try:
         device = jax.local_devices(backend="cpu")[0]  # float64 of a TPU is none
@@ -118,7 +119,7 @@ def _looker(activation: Activation) -> Callable:
         return A, derivative(Z, A, *slope)
 
     def look(Z, *slope):
-        with _in_float64():
+        with in_float64():
             A, d = both(jnp.asarray(Z), *map(jnp.float64, slope))
             A, d = np.asarray(A, np.float64), np.asarray(d, np.float64)
         if A.shape != Z.shape or d.shape not in (Z.shape, ()):
@@ -131,10 +132,10 @@ def _looker(activation: Activation) -> Callable:
     return look
 
 
-def _rounding(activation: Activation, Z, slope) -> float:
+def rounding_of(fn: Callable, *args: Any) -> float:
     """The rounding of 1 in the coarsest precision that `fn` computes in, given float64."""
-    with _in_float64():
-        jaxpr = str(jax.make_jaxpr(activation.fn)(jnp.asarray(Z), *map(jnp.float64, slope)))
+    with in_float64():
+        jaxpr = str(jax.make_jaxpr(fn)(*(jnp.asarray(arg, jnp.float64) for arg in args)))
     dtypes = [_LOWER[name] for name in re.findall(r"\b(f32|f16|bf16)\[", jaxpr)]
     return max(float(jnp.finfo(dtype).eps) for dtype in (jnp.float64, *dtypes))
 
@@ -156,7 +157,7 @@ def _check_slope(activation: Activation, look: Callable, Z, slope) -> None:
     A, d = look(Z, *slope)
     z, d = Z[0], d[0]
     steepest = _steepest_nearer(z, d)
-    found, error = _differences(Z, A, steepest, _rounding(activation, Z, slope))
+    found, error = _differences(Z, A, steepest, rounding_of(activation.fn, Z, *slope))
     size = np.fmax(np.abs(d), np.abs(found))
     known = np.isfinite(A[0]) & np.isfinite(error)
     off = np.where(np.isnan(d), np.inf, np.abs(d - found))
