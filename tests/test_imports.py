@@ -19,6 +19,7 @@ ORDER = [
     "activations",
     "norms",
     "losses",
+    "loss_checking",
     "targets",
     "initializers",
     "layer",
