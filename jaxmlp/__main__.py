@@ -1,7 +1,7 @@
-"""`python -m jaxmlp`: the (2, 4, 3) network, hand against jax for each layer, in seconds.
+"""`python -m jaxmlp` compares the hand-written gradient of the (2, 4, 3) network with `jax.grad`.
 
-`python -m jaxmlp show H1`: one row of the lecture with its numbers; `show` alone lists the rows,
-`show --page` prints experiments/LECTURE.md.
+`python -m jaxmlp show H1` prints one row of the lecture with its numbers. `show` alone lists the
+rows, and `show --page` prints experiments/LECTURE.md.
 """
 
 import platform
@@ -15,6 +15,7 @@ from jaxmlp.compare import relative_difference
 
 
 def main() -> None:
+    """Print the network, its gradient by hand against jax for each layer, and a training."""
     data = jaxmlp.datasets.spiral()
     mlp = jaxmlp.MLP((2, 4, 3), hidden="relu", output="softmax")
     J = jaxmlp.Objective(mlp, "cross_entropy")
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def show(*words: str) -> str:
-    """Return one row of the lecture or some, their list, or the page."""
+    """Return the rows of these names as text; without names their list; for "--page" the page."""
     from jaxmlp import lecture
 
     if words == ("--page",):

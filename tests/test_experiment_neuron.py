@@ -323,14 +323,15 @@ def test_a_weight_image_is_white_at_zero():
     plt.close("all")
 
 
-def test_the_titles_name_the_curve_that_is_lowest_in_the_time_that_all_have():
+def test_the_titles_name_the_curve_that_is_lowest_after_what_all_have():
     loss = np.array([1.0, 0.5, 0.25])
     trained = {
-        (task, updates): learning.Run(None, loss * factor, 1, seconds)
+        (task, updates): learning.Run(None, loss * factor, number, 1.0)
         for task in ("3-4-2", "3 or 8")
-        for updates, factor, seconds in (("slow", 0.5, 1.0), ("quick", 0.8, 0.1))
+        for updates, factor, number in (("often", 0.5, 10), ("rarely", 0.8, 1))
     }
     figure = figures.updates_figure(trained)
     titles = [ax.get_title() for ax in figure.axes[:2]]
-    assert titles == ["Vehicles: slow leads by epoch", "Vehicles: quick leads by wall time"]
+    assert titles == ["Vehicles: often leads by epoch", "Vehicles: rarely leads by update"]
+    np.testing.assert_array_equal(figure.axes[1].lines[0].get_xdata(), [10, 20, 30])
     plt.close("all")

@@ -14,7 +14,7 @@ def main(config: Config) -> None:
     check(config)
     kinds = kinds_of(config.activations, config.cures)
     with common.Results("remedies", config) as results:
-        # Two at a time: much of the work is compiling, which lets go of the interpreter
+        # Two threads: much of the work is compiling, which releases Python's GIL
         with common.progress("kinds of networks") as report, futures.ThreadPoolExecutor(2) as pool:
             measured = [pool.submit(birth.born, config, kind) for kind in kinds]
             fitted = [pool.submit(training.trained, config, kind) for kind in kinds]
@@ -36,7 +36,7 @@ def main(config: Config) -> None:
 
 
 def summary(b, rows: common.Rows) -> dict:
-    """The numbers of one kind."""
+    """Return the numbers of one kind."""
     import numpy as np
 
     from experiments.remedies.training import best

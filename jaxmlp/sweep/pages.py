@@ -1,4 +1,4 @@
-"""What the page of a sweep shows beside its numbers: remedies by name, and what theory predicts."""
+"""What the page of a sweep shows besides its numbers: the names of remedies, and predictions."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,8 +6,9 @@ from typing import Any
 
 from jaxmlp import meanfield
 
-MOST_LAYERS = 200  # of a network whose band is computed, in milliseconds a layer; deeper ones get
-# the line of infinite width
+# Chosen: networks up to this depth get a band, which takes milliseconds a layer; deeper ones get
+# only the line of infinite width
+MOST_LAYERS = 200
 
 
 def remedy(network: Mapping[str, Any]) -> str:
@@ -21,15 +22,15 @@ def remedy(network: Mapping[str, Any]) -> str:
 
 
 def predictions(networks: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield what mean field predicts of each kind of network, as `report.explorer` takes it.
+    """Yield the predictions of mean field for each kind of network, for `report.explorer`.
 
-    Standardised inputs are assumed. Kinds that the theory does not know are left out.
+    They assume standardised inputs. Kinds of networks that the theory does not cover are left out.
     """
     seen = set()
     for network in networks:
         names = ("activation", "init", "width", "depth", "residual", "norm")
         kind = tuple(network[name] for name in names)
-        if kind in seen or network.get("step", 0) != 0:  # it knows random networks
+        if kind in seen or network.get("step", 0) != 0:  # the theory is for untrained networks
             continue
         seen.add(kind)
         act, init, width, depth, residual, norm = kind
