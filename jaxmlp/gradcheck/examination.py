@@ -67,6 +67,7 @@ def examine(candidate: Callable, truth: Truth, rtol: float | None) -> Examined:
 def verdicts(here: Examined) -> Certificate:
     """Return the certificate without its diagnoses."""
     doubtful = _disagreements(here)
+    # Two references that disagree certify nothing
     disputed = [name for name, is_disputed in doubtful.items() if is_disputed]
     disputes = [*here.truth.disputes]
     if disputed:
@@ -74,6 +75,7 @@ def verdicts(here: Examined) -> Certificate:
             f"autodiff of J and its numeric derivative disagree in {listed(disputed)}: J holds a "
             "rule or a stop_gradient that is not its derivative; give reference="
         )
+    # A row for each array, each step that this network has, and the value
     steps = [name for name in here.answer.steps if name in here.truth.steps]
     return Certificate(
         tuple(_row(here, name, name in doubtful) for name in here.truth.gradient),
@@ -126,7 +128,7 @@ def _is_coarse(answer: Answer, truth: Truth, rtol: float | None) -> bool:
     """Whether float64 arrays hold the errors of float32 on the way."""
     given, right = answer.gradient, truth.gradient
     known = truth.trusted and rtol is None and truth.dtype == FLOAT64
-    if not known or answer.dtype != FLOAT64 or given.keys() != right.keys():
+    if not known or not given or answer.dtype != FLOAT64 or given.keys() != right.keys():
         return False
     if any(given[name].shape != array.shape for name, array in right.items()):
         return False
@@ -196,11 +198,13 @@ def _by_second_route(here: Examined, name: str) -> Row:
         return row
     if not np.isfinite(array).all():
         return row._replace(verdict=Verdict.NOT_FINITE)
+    # Whether it can be seen
     row, given = row._replace(second_route=_route(here, name, array)), flushed(array)
     if not seen:
         return row.undecided("the numeric derivative cannot see it here")
     if not given.any() and not any(sight.derivative for sight in seen):
         return row._replace(second_route="").undecided(ZERO)
+    # How far it is off along the worst direction
     allowed = max(own.tolerances[name], *(sight.resolution(given) for sight in seen))
     worst = max(sight.difference(given) for sight in seen)
     verdict = Verdict.RIGHT if worst <= allowed else Verdict.WRONG

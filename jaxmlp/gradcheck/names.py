@@ -38,6 +38,7 @@ def _path(path) -> str:
 
 def replaced(params: Any, name: str, array: np.ndarray) -> Any:
     """Return params with the array of that name exchanged."""
+    # By its path, or of a network by layer and field, also inside a stack
     if not is_layered(params):
         flat, structure = jax.tree_util.tree_flatten_with_path(params)
         new = [array if _path(path) == name else leaf for path, leaf in flat]

@@ -81,6 +81,7 @@ def _in_range(right: np.ndarray, dtype) -> bool:
     if dtype == FLOAT64 or largest == 0:
         return bool(np.isfinite(largest))
     limits = jax.numpy.finfo(dtype)
+    # Ten eps above what is lost, an entry has all its bits
     lost = limits.smallest_subnormal if dtype == np.float16 else limits.tiny
     return bool(10 * float(lost) / eps_of(dtype) <= largest < np.inf)
 

@@ -44,7 +44,8 @@ class Rounding(NamedTuple):
 def rounding(J: Objective, layers: Sequence[Layer], X, Y, tape: Tape, draws: int = 3) -> Rounding:
     """Measure how rounding grows on its way: repeat both passes with noise in every step.
 
-    Monte-Carlo arithmetic (Parker 1997, "Monte Carlo arithmetic"), the largest of some draws.
+    Monte-Carlo arithmetic (Parker 1997, "Monte Carlo arithmetic"). The largest of some draws
+    counts, because one may be lucky.
     """
     noise, largest = noise_of(np.random.default_rng(0)), collections.defaultdict(float)
     drift = [np.zeros_like(record.U) for record in tape.records]
