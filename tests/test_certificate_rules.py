@@ -157,14 +157,14 @@ def test_a_kink_above_moves_the_slope_of_a_layer_below():
     J = jaxmlp.Objective(jaxmlp.MLP((2, 3, 2, 2), hidden=("prelu", "relu")), "cross_entropy")
     rng = np.random.default_rng(0)
     params = (
-        Layer(rng.normal(size=(2, 3)), np.zeros(3), np.asarray(0.25)),
+        Layer(rng.normal(size=(2, 3)), np.zeros(3), np.asarray(0.3)),
         Layer(np.array([[1.0, -1.0], [-1.0, -1.0], [0.0, 0.5]]), np.zeros(2)),
         Layer(rng.normal(size=(2, 2)), np.zeros(2)),
     )
     params[0].W[:] = [[-1.0], [-2.0]]  # three equal units: the first one above them is exactly 0
     X, Y = np.abs(rng.normal(size=(4, 2))), np.eye(2)[[0, 1, 1, 0]]
 
-    def candidate(params, X, Y):
+    def candidate(params, X, Y, slope_of="dA1"):
         (W1, b1, slope, *_), (W2, b2, *_), (W3, b3, *_) = params
         Z1 = X @ W1 + b1
         A1 = np.where(Z1 > 0, Z1, slope * Z1)
@@ -178,6 +178,7 @@ def test_a_kink_above_moves_the_slope_of_a_layer_below():
         grads = {}
         for l, (A, dZ) in pairs:
             grads |= {f"dW{l}": A.T @ dZ / 4, f"db{l}": dZ.mean(axis=0)}
+        dA1 = {"dA1": dA1, "dZ1": dZ1}[slope_of]
         return grads | {"dslope1": np.sum(dA1 * np.minimum(Z1, 0)) / 4}
 
     certificate = check_grads(candidate, J, params, X, Y)
@@ -185,6 +186,8 @@ def test_a_kink_above_moves_the_slope_of_a_layer_below():
     assert next(row for row in certificate.rows if row.name == "slope1").at_kinks == 1
     wrong = check_grads(lambda *a: candidate(*a) | {"dslope1": np.asarray(100.0)}, J, params, X, Y)
     assert wrong.first_wrong == 1
+    slipped = check_grads(functools.partial(candidate, slope_of="dZ1"), J, params, X + 1, Y)
+    assert [d.mistake for d in slipped.diagnoses] == ["wrong_slope"]
 
 
 # --- where nothing is tested ----------------------------------------------------------------------
@@ -298,3 +301,56 @@ def test_two_names_of_one_array_do_not_hide_each_other():
         return named
 
     assert check_grads(candidate, *HIDDEN.problem()).passed
+
+
+# --- mistakes that no plant makes -----------------------------------------------------------------
+
+DONE_TO_IT = {
+    "rounded": lambda g, p: np.round(g, 3),
+    "clipped": lambda g, p: np.clip(g, -0.05, 0.05),
+    "updated_parameter": lambda g, p: p - 0.1 * g,
+    "wrong_array": lambda g, p: p,
+}
+
+
+@pytest.mark.parametrize("mistake", DONE_TO_IT)
+def test_what_was_done_to_a_right_gradient_is_named(mistake):
+    done = DONE_TO_IT[mistake]
+
+    def candidate(params, X, Y):
+        grads = plants.student("tanh", "cross_entropy")(params, X, Y)
+        pairs = zip(grads, params, strict=True)
+        return [tuple(map(done, grad, layer[:2])) for grad, layer in pairs]
+
+    named = {d.mistake for d in check_grads(candidate, *HIDDEN.problem()).diagnoses}
+    assert named == {mistake}
+
+
+def test_a_bias_of_dW_and_a_scaled_X_are_named():
+    right = plants.student("tanh", "cross_entropy")
+
+    def of_dW(*args):
+        return [(dW, dW.sum(axis=0)) for dW, _ in right(*args)]
+
+    def standardised(params, X, Y):
+        return right(params, (X - X.mean(axis=0)) / X.std(axis=0), Y)
+
+    for candidate, mistake in ((of_dW, "bias_of_dW"), (standardised, "X_scaled")):
+        diagnoses = check_grads(candidate, *HIDDEN.problem()).diagnoses
+        assert mistake in {d.mistake for d in diagnoses}
+
+
+def test_a_transposed_weight_in_the_forward_pass_alone_is_named():
+    def candidate(params, X, Y):
+        (W1, b1, *_), (W2, b2, *_), (W3, b3, *_) = params
+        A1 = np.tanh(X @ W1 + b1)
+        A2 = np.tanh(A1 @ W2.T + b2)
+        dZ3 = plants.softmax(A2 @ W3 + b3) - Y
+        dZ2 = dZ3 @ W3.T * (1 - A2**2)
+        dZ1 = dZ2 @ W2.T * (1 - A1**2)
+        pairs = (X, dZ1), (A1, dZ2), (A2, dZ3)
+        return [(A.T @ dZ / len(X), dZ.mean(axis=0)) for A, dZ in pairs]
+
+    found = check_grads(candidate, *square())
+    assert [(d.mistake, d.layers) for d in found.diagnoses] == [("wrong_W_forward", (2,))]
+    assert "W2.T" in found.diagnoses[0].mend
