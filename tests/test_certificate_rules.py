@@ -87,6 +87,15 @@ def test_a_function_that_float32_cannot_hold_is_judged_in_float64():
     assert check_grads(jax.value_and_grad(J), J, np.float32([100.0, 101.0])).passed
 
 
+def test_a_J_that_casts_to_float32_has_the_tolerance_of_float32():
+    J = lambda x: jnp.sin(x.astype(jnp.float32))  # noqa: E731
+    x = np.asarray(0.3)
+    certificate = check_grads(np.cos, J, x)
+    assert certificate.passed
+    assert 1e-6 < certificate.rows[0].tolerance < 1e-4
+    assert not check_grads(lambda x: np.cos(x) * 1.001, J, x).passed
+
+
 def test_subnormal_numbers_are_zero_as_in_xla():
     J = lambda p: jnp.sum(p["a"] ** 2)  # noqa: E731
     params = {"a": np.ones(2), "b": np.ones(2)}
