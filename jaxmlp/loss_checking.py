@@ -51,6 +51,7 @@ def check_loss(loss: Loss, output: Activation, K: int) -> None:
 def _check(loss: Loss, output: Activation, K: int) -> None:
     if named.is_known(loss, losses.get):
         return
+    # Random samples: logits of standard deviation 2 (chosen), away from the output's kinks
     rng = np.random.default_rng(0)
     m = min(max(_ROWS, K), _MOST_ROWS)
     Z, Y = _off(output.kinks, 2 * rng.standard_normal((m, K))), _targets(loss, rng, m, K)
@@ -62,6 +63,7 @@ def _check(loss: Loss, output: Activation, K: int) -> None:
                 f"loss {loss.name!r}: value must be (m,) and {name} (m, K), but for A of shape "
                 f"{(m, K)} they are {values.shape} and {found.shape}"
             )
+    # What must hold
     _check_alone(loss, evaluate, Z, values)
     _compare_with_differences(loss, evaluate, Z, Y, derivatives, eps)
     if loss.degree is not None:

@@ -161,6 +161,7 @@ def _layers(plan: Plan, drawn: Drawn, numbers: Numbers, *, back: bool = False) -
 
     The quick way back needs no slopes, because act' was kept on the way forward.
     """
+    # The activation is a choice by number, so that one program serves all of them
     act = Choice(plan.functions, numbers.which)
     slopes = jnp.array([act.slope or 0.0 for act in plan.functions])[numbers.which]
     learned = any(act.slope is not None for act in plan.functions) and not (back and plan.quick)

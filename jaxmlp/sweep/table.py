@@ -245,6 +245,7 @@ class SweepTable:
             name: [None if v is None else str(v) for v in column] if name in as_text else column
             for name, column in self._columns.items()
         }
+        # With polars, or else with pyarrow
         with contextlib.suppress(ModuleNotFoundError):
             import polars  # pyright: ignore[reportMissingImports]
 

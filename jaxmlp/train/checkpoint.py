@@ -221,6 +221,7 @@ def read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError,
             TypeError, AttributeError, NotImplementedError, RuntimeError) as error:  # fmt: skip
         raise ValueError(f"checkpoint {path} is damaged: {error}") from None
+    # The digest of the file is behind the file, that of each array is in the description
     whole = hashlib.sha256(content[:-DIGEST]).hexdigest().encode() == content[-DIGEST:]
     if changed or missing or not whole:
         what = f"the SHA-256 of {(changed + missing + ['the file'])[0]} does not agree"

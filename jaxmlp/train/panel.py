@@ -119,7 +119,7 @@ def panel(
 
     def record(params, X, Y, opt_state, step):
         params, X, Y = check(J, params, X, Y)
-        if num_samples is not None and num_samples < len(X):
+        if num_samples is not None and num_samples < len(X):  # evenly spaced samples
             rows = np.arange(num_samples) * len(X) // num_samples
             X, Y = X[rows], Y[rows]
         numbers = _panel(J, optimizer, recompute, params, opt_state, X, Y)
