@@ -8,7 +8,6 @@ the largest weight. An array that is exactly 0 carries the reason, a `FlowStatus
 import functools
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -16,6 +15,7 @@ from jaxmlp import activations
 from jaxmlp import layer as arithmetic
 from jaxmlp.activations import Activation
 from jaxmlp.activations.choice import of_act
+from jaxmlp.activations.description import steepest
 from jaxmlp.backprop import handed_down
 from jaxmlp.flow_report import FlowStatus
 from jaxmlp.layer import Layer, Saved, Spec
@@ -226,24 +226,14 @@ def backward(spec: Spec, measured: Measured, kept: Kept, carry: Any, *, divisor:
     if layer.b is None:
         r, norm_k = jnp.append(r, jnp.nan), jnp.append(norm_k, 0)
     r = r.at[1:].multiply(later)
-    # Why dS is 0: because what came from above was, or because of this layer's activation
-    came_with = (dS if dA is None else dA).cause  # pyright: ignore
-    of_activation = jnp.where(A.cause > 0, A.cause, FlowStatus.GATES_CLOSED)
-    dS_cause = jnp.where(came_with > 0, came_with, of_activation)
-    dS_cause = jnp.where(r[0] == 0, dS_cause, FlowStatus.OK)
-    # Why dZ is 0: as dS, or because of the residual's gate
-    dZ_cause = dS_cause
-    if spec.residual is not None:
-        gate_zero = (alpha == 0) & (dS_cause == 0)
-        dZ_cause = jnp.where(gate_zero, FlowStatus.RESIDUAL_GATE_ZERO, dS_cause)
-    # Why dZ or dW is 0: as dZ, or because the layer's input is
-    cause = jnp.where(dZ_cause > 0, dZ_cause, A_prev.cause)
+    # Why they are 0, if they are
+    from_above = (dS if dA is None else dA).cause  # pyright: ignore
+    causes = _causes_of_zeros(spec, measured, r[0] == 0, from_above, A, A_prev, alpha)
+    dS_cause, dA_cause, cause = causes
     if quick:
         cause = jnp.where(right & (A.cause == 0) & (A_prev.cause == 0), cause, UNDECIDED)
     reading = BackwardReading(r, norm_k + exponents, alpha, cause)
-    # What the layer below takes. Its dA is 0 as dZ, or because of the weights
-    weights_zero = (dZ_cause == 0) & measured.W_is_zero
-    dA_cause = jnp.where(weights_zero, FlowStatus.WEIGHTS_ZERO, dZ_cause)
+    # What the layer below takes
     dZ_log2 = norm_k[0] + (0 if spec.residual is None else exponent(alpha))
     dA_prev, dS_prev, _ = handed_down(spec, back)
     dS_prev = None if dS_prev is None else scaled(dS_prev, k, norm_k[0], dS_cause)
@@ -251,6 +241,22 @@ def backward(spec: Spec, measured: Measured, kept: Kept, carry: Any, *, divisor:
 
 
 # --- at one layer ---------------------------------------------------------------------------------
+
+
+def _causes_of_zeros(spec: Spec, measured: Measured, is_zero, from_above, A, A_prev, alpha):
+    """Return why dS is 0 (if `is_zero`), why dA of the layer below is, and why dZ or dW is."""
+    # dS: because what came from above was, or because of this layer's activation
+    here = jnp.where(A.cause > 0, A.cause, FlowStatus.GATES_CLOSED)
+    of_dS = jnp.where(from_above > 0, from_above, here)
+    of_dS = jnp.where(is_zero, of_dS, FlowStatus.OK)
+    # dZ: as dS, or because of the residual's gate
+    of_dZ = of_dS
+    if spec.residual is not None:
+        gate_zero = (alpha == 0) & (of_dS == 0)
+        of_dZ = jnp.where(gate_zero, FlowStatus.RESIDUAL_GATE_ZERO, of_dS)
+    # dA: as dZ, or because of the weights. dW: as dZ, or because of the layer's input
+    of_dA = jnp.where((of_dZ == 0) & measured.W_is_zero, FlowStatus.WEIGHTS_ZERO, of_dZ)
+    return of_dS, of_dA, jnp.where(of_dZ > 0, of_dZ, A_prev.cause)
 
 
 def _cause_of_zero(U, D, cause_below) -> Array:
@@ -281,20 +287,3 @@ def _mean_cosine(Z: Float[Array, "m d"]) -> Float[Array, ""]:
     total = jnp.where(seen, 1 / jnp.sqrt(squares), 0) @ Z
     m = jnp.sum(seen).astype(Z.dtype)
     return jnp.where(m > 1, (total @ total - m) / (m * (m - 1)), jnp.nan)
-
-
-def steepest(act: Activation, *learned: Array) -> Any:
-    """Return max |act'| over |z| <= 20; with a learned slope, over z = -1 and 1."""
-    assert act.derivative is not None
-    if not learned:
-        return _steepest(act)
-    Z = jnp.asarray([-1.0, 1.0], learned[0].dtype)  # enough: PReLU's act' is constant on each side
-    return jnp.max(jnp.abs(act.derivative(Z, act.fn(Z, *learned), *learned)))
-
-
-@functools.cache
-def _steepest(act: Activation) -> float:
-    assert act.derivative is not None
-    with jax.ensure_compile_time_eval():
-        Z = jnp.linspace(-20, 20, 8001)  # chosen: 0.005 apart, 0 and round numbers among them
-        return float(jnp.max(jnp.abs(act.derivative(Z, act.fn(Z)))))
