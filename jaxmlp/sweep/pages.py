@@ -38,7 +38,7 @@ def predictions(networks: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any
             w2, b2 = meanfield.variances(init, [width] * (depth + 2))
             narrow = width if depth <= MOST_LAYERS else None
             told = meanfield.predict(
-                act, w2, b2, depth, width=narrow, residual=residual, norm=norm
+                act, w2, b2, depth, c0=1.0, width=narrow, residual=residual, norm=norm
             )  # fmt: skip
             mean = told.log10_delta if told.mean is None else told.mean
             band = (told.low, told.high) if told.low is not None else (mean * float("nan"),) * 2
