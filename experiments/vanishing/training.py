@@ -80,9 +80,7 @@ def train(config: Config, report) -> list[dict]:
         medians = np.median(accuracies.reshape(len(rates), -1), axis=1)
         best = int(medians.argmax())
         row = {"activation": act, "init": INITS[act], "depth": depth, "rate": rates[best]}
-        rows.append(
-            row | {"accuracy": float(medians[best]), "overflows": int(diverged.sum())}
-        )
+        rows.append(row | {"accuracy": float(medians[best]), "overflows": int(diverged.sum())})
         report(done, len(cells))
     return rows
 
