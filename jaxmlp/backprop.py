@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 from jaxmlp import activations, losses, report, walk
 from jaxmlp import layer as arithmetic
 from jaxmlp.layer import Layer, Pair, Params, Saved, Spec
+from jaxmlp.loss_checking import check_loss
 from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective, check, divisor, loss_inputs, mean_loss, require_objective
 from jaxmlp.storage import canonical, counts_of, grouped_like, in_container_of, regroup
@@ -186,6 +187,7 @@ def check_hand(J: Any) -> None:
     """Refuse anything but an Objective, and a derivative that is missing or wrong."""
     require_objective(J)
     check_derivatives(J.mlp)
+    check_loss(J.loss, J.mlp.output, J.mlp.sizes[-1])
 
 
 def check_derivatives(mlp: MLP) -> None:

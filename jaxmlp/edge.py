@@ -153,8 +153,12 @@ def as_jax(name: str, values: Any) -> Array:
     if checks.is_concrete(array):
         for part in local_values(array):
             checks.finite(name, part)
-        was_cast = isinstance(values, np.ndarray) and values.dtype != array.dtype
-        if was_cast and values.any() and not np.asarray(array).any():
+        if (
+            isinstance(values, np.ndarray)
+            and values.dtype != array.dtype
+            and values.any()
+            and not np.asarray(array).any()
+        ):
             raise ValueError(
                 f"{name} underflows: its largest entry, {np.abs(values).max():g}, is 0 in "
                 f"{array.dtype}; scale it, or enable x64"

@@ -59,7 +59,8 @@ def _gradient_flow(J: Objective, statistics: bool, recompute: bool, params, X, Y
     # Neighbours of equal shape become a stack, because a loop compiles as fast as one layer
     runs = dataclasses.replace(J.mlp, stack_from=1).runs
     params = [measured(_wide(layer)) for layer in canonical(runs, params)]
-    magnitudes, begin = rule(divisor(J, len(X)), statistics), (scaled_input(_wide(X)), None)
+    magnitudes = rule(divisor(J, len(X)), statistics)
+    begin: Any = (scaled_input(_wide(X)), None)
     (A, S), saved, ahead = walk.forward(magnitudes, runs, params, begin, recompute=recompute)
     start = output_derivative(J, S, A, Y)
     _, back = walk.backward(magnitudes, runs, params, saved, start, recompute=recompute)

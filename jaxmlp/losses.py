@@ -44,8 +44,8 @@ class Loss:
       targets: "numbers"; "probabilities", each in [0, 1]; or a "distribution": its rows sum to 1,
         and it may also be given as labels.
       reduction: "mean" or "sum" over the samples.
-      degree: k if `dA(c A, c Y) = c^k dA(A, Y)` for every c > 0, else None. With it the derivative
-        is known for values beyond the range: they are scaled into it first.
+      degree: the integer k if `dA(c A, c Y) = c^k dA(A, Y)` for every c > 0, else None. With it the
+        derivative is known for values beyond the range: they are scaled into it first.
     """
 
     name: str
@@ -70,6 +70,15 @@ class Loss:
         for act in (self.collapses_with, *(self.outputs or ())):
             if not isinstance(act, Activation | None):
                 raise TypeError(f"loss {self.name!r}: outputs must be Activations, got {act!r}")
+        for field in ("value", "dA", *(["dZ"] if self.dZ is not None else [])):
+            if not callable(getattr(self, field)):
+                raise TypeError(f"loss {self.name!r}: {field} must be a function")
+        if not isinstance(self.degree, int | None) or isinstance(self.degree, bool):
+            raise TypeError(
+                f"loss {self.name!r}: degree must be an integer or None, got {self.degree!r}"
+            )
+        if self.outputs is not None:
+            object.__setattr__(self, "outputs", tuple(self.outputs))
 
     def __reduce__(self):
         return named.reduced(self, get)

@@ -32,7 +32,7 @@ def experiment(name):
 
 
 def said(monkeypatch, capsys, name, *words):
-    """The exit status and what is said when an experiment is called with these words."""
+    """Return exit status and output of an experiment called with these words."""
     config, main = experiment(name)
     monkeypatch.setattr(sys, "argv", [name, *words])
     monkeypatch.setattr(signal, "signal", lambda *_: None)

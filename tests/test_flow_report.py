@@ -1,4 +1,4 @@
-"""What print(flow) says, and lists of (W, b) in the place of Layers."""
+"""The text of print(flow), and lists of (W, b) instead of Layers."""
 
 import itertools
 

@@ -53,7 +53,7 @@ mp_density = functools.cache(mp.npdf)  # the nodes of mpmath's rules are the sam
 
 
 def mp_moments(f, df, kinks, q):
-    """E f^2, E f'^2 and E z f f' / q over z of variance q, with 30 digits."""
+    """Return E f^2, E f'^2 and E z f f' / q for z of variance q, with 30 digits."""
     ends = sorted(
         {-14.0, -6.0, -2.0, 0.0, 2.0, 6.0, 14.0} | {float(k / math.sqrt(q)) for k in kinks}
     )
@@ -569,7 +569,7 @@ def test_layers_of_unequal_width_are_predicted():
 
 
 def agrees(name, sigma_w2, delta):
-    """Whether 20 networks lie within 4 standard errors, their spread where chi-square has 99.9%."""
+    """Return whether 20 networks agree: the mean within 4 errors, the spread within 99.9%."""
     nets, depth = 20, delta.shape[1] - 1
     of = predict(name, sigma_w2, 0.0, depth, width=256, num_nets=nets)
     z = (delta.mean(axis=0) - of.mean)[:-1] / (of.sd[:-1] / math.sqrt(nets))

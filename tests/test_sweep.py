@@ -1,4 +1,4 @@
-"""depth_sweep: the networks are MLP's, the numbers gradient_flow's, the compilations few."""
+"""depth_sweep: its networks are those of MLP, its numbers those of gradient_flow."""
 
 import csv
 import functools

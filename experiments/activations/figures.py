@@ -16,7 +16,7 @@ STEEP = (
 
 
 def groups(acts) -> dict[str, list]:
-    """The figures by suffix: the lecture's activations, and the others."""
+    """Return the figures by suffix: the lecture's activations, and the others."""
     found = {"": [], "_beyond": []}
     for act in acts:
         found["" if act.name.split(":")[0] in NOTES else "_beyond"].append(act)
@@ -24,7 +24,7 @@ def groups(acts) -> dict[str, list]:
 
 
 def gallery(curves: dict[Any, Curve], reach: float):
-    """Small panels: each activation, and under it its derivative, all on one scale."""
+    """Draw small panels: each activation, and below it its derivative, all on one scale."""
     most = 4 if plt.rcParams["font.size"] < 13 else 3  # large letters need room
     columns = min(most, len(curves))
     rows = -(-len(curves) // columns)
@@ -92,7 +92,7 @@ def derivative(act, found: Curve, ax, reach: float):
 
 
 def title(act) -> str:
-    """The name, with the lecture's number."""
+    """Return the name with the lecture's number."""
     name = act.name.split(":")[0]
     number = f"D{NOTES.index(name) + 1} " if name in NOTES else ""
     return f"{number}{act.name}{'(z, 0, 0)' * (name == 'softmax')}"

@@ -8,7 +8,7 @@ from jaxmlp.plotting.style import COLOURS, GREY, bare
 
 
 def per_sample(rows: list[dict]):
-    """Time and memory of the last network's quantities against the batch size."""
+    """Draw time and memory of the last network's quantities against the batch size."""
 
     network = rows[-1]["network"]
     own = [row for row in rows if (row["network"], row["library"]) == (network, "jaxmlp")]
@@ -26,7 +26,7 @@ def cost_against_batch(rows, axes, *, memory_limit: float):
     Args:
       rows: of "quantity", "batch", "time" (NaN where it was not run) with its quartiles, "GB".
       axes: two, for time and for memory.
-      memory_limit: GB, drawn as a line; a quantity needing more was not run.
+      memory_limit: in GB, drawn as a line; quantities that need more were not run.
     """
     quantities = list(dict.fromkeys(row["quantity"] for row in rows))
     for quantity, colour in zip(quantities, COLOURS, strict=False):
@@ -55,7 +55,7 @@ def cost_against_batch(rows, axes, *, memory_limit: float):
 
 
 def _mark_where_it_ends(rows, ax, limit: float):
-    """A line at the batch from which the costliest quantity no longer fits; memory is linear."""
+    """Draw a line at the batch beyond which the costliest quantity no longer fits."""
     costly = max(rows, key=lambda row: row["GB"])["quantity"]
     own = sorted((row["batch"], row["GB"]) for row in rows if row["quantity"] == costly)
     batch, memory = np.array(own).T

@@ -8,7 +8,7 @@ from experiments.chain_rule.report import numbers_of, plural
 
 
 def draw(c: Chain):
-    """The network with its numbers, the path of the largest product, and all paths under it."""
+    """Draw the network with its numbers and the path of the largest product; below, all paths."""
     p, paths = c.p, plural(len(c.paths), "path")
     lit = max(range(len(c.paths)), key=lambda n: abs(c.paths[n].product))
     # with more than one sample a factor is no single number

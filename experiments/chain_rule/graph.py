@@ -1,4 +1,4 @@
-"""A network drawn: what its nodes and edges carry forwards and back, and one path lit."""
+"""Drawing a network: the numbers of nodes and edges on both ways, and one path lit."""
 
 import itertools
 
@@ -98,7 +98,7 @@ def _nodes(ax, at, activations, deltas, lit) -> None:
 
 
 def _factors(ax, nodes, factors) -> None:
-    """Boxes in the order of the chain: on an edge, above its node, ..., beside the last node."""
+    """Yield boxes in the order of the chain: on an edge, above its node, ..., at the last node."""
     places = []
     for (x0, y0), (x1, y1) in itertools.pairwise(nodes):
         places += [("\n", (x0 + x1) / 2, (y0 + y1) / 2, 0), (" = ", x1, y1, _letters(NODE / 2) + 9)]
@@ -112,12 +112,12 @@ def _factors(ax, nodes, factors) -> None:
 
 
 def number(value: float) -> str:
-    """Three digits and a true minus sign."""
+    """Return a number with three digits and a true minus sign."""
     return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def path_sum(paths, totals, ax, *, names=(), lit=0, most=8):
-    """Write a product for each path below one another, then the totals; the path `lit` on yellow.
+    """Write the product of each path below one another, then the totals; path `lit` on yellow.
 
     Args:
       paths: `(units, values, product)` each: the units passed, the factors (as many as `names`, or

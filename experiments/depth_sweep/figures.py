@@ -185,7 +185,7 @@ def correlations(prediction, measured, ax, *, color=None):
 
 
 def decades(config: Config, table):
-    """What each network loses on the way back, by depth."""
+    """Draw the decades that each network loses on the way back, against depth."""
     nets = len(config.activations) * len(config.inits)
     figure, ax = plt.subplots(figsize=(8, 0.32 * nets + 1.4), layout="constrained")
     plotting.decades_lost(table, ax)
@@ -193,7 +193,7 @@ def decades(config: Config, table):
 
 
 def histograms(config: Config):
-    """The distribution of dZ in five tanh layers, as Glorot & Bengio 2010, figure 7."""
+    """Draw the distribution of dZ in five tanh layers, as Glorot & Bengio 2010, figure 7."""
     # their "standard" initialisation: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), of variance 1/(3 fan_in)
     standard = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
     (X, Y), depth = common.digits(config.num_samples), 5

@@ -68,7 +68,7 @@ def check(config: Config) -> None:
 
 
 def grid(config: Config) -> dict[str, Any]:
-    """The axes, as `jaxmlp.depth_sweep` takes them; refused if they are none."""
+    """Return the axes as `jaxmlp.depth_sweep` takes them; refuse bad ones."""
     from jaxmlp.sweep import grid
 
     axes: dict[str, Any] = {

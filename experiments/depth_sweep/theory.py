@@ -1,4 +1,4 @@
-"""What mean-field theory predicts, beside what is measured."""
+"""Predictions of mean-field theory beside measurements."""
 
 import contextlib
 import math
@@ -17,7 +17,7 @@ Kind = tuple[str, str]
 
 
 class Compared(NamedTuple):
-    """Networks of one activation and initialisation: what is predicted, and what was measured.
+    """Hold prediction and measurement of networks of one activation and initialisation.
 
     measured `(nets, L)`: log10 of |dz[l]| over |dz[L]|; correlation `(nets, L)`: of two inputs.
     """
@@ -30,9 +30,9 @@ class Compared(NamedTuple):
 
     @property
     def z(self):
-        """Mean of the networks minus prediction, in standard errors of the prediction.
+        """Return the networks' mean minus the prediction, in standard errors of the prediction.
 
-        0 where both are equal, as at the output, or both -inf.
+        It is 0 if both are equal, as at the output, or both -inf.
         """
         measured = self.measured.mean(axis=0)
         error = self.predicted.sd / math.sqrt(len(self.measured))
@@ -42,7 +42,7 @@ class Compared(NamedTuple):
 
     @property
     def sd(self):
-        """Of the measured; NaN where a gradient is exactly 0."""
+        """Return the standard deviation of the measured; NaN if a gradient is exactly 0."""
         with np.errstate(invalid="ignore"):
             return self.measured.std(axis=0, ddof=1)
 
@@ -53,7 +53,7 @@ class Compared(NamedTuple):
 
 
 def known(config: Config) -> list[str]:
-    """The initialisations of which the theory knows the variances; orthogonal is not among them."""
+    """Return the initialisations whose variances the theory knows; orthogonal is not one."""
     found = []
     for init in config.inits:
         with contextlib.suppress(ValueError):
@@ -113,7 +113,7 @@ def against_theory(config: Config, of_one: Any = None, of_two: Any = None) -> li
 
 
 def first_layer(c: Compared) -> dict:
-    """The first layer, and the largest |z|."""
+    """Return the numbers of the first layer, and the largest |z|."""
     return {
         "activation": c.activation,
         "init": c.init,
@@ -127,7 +127,7 @@ def first_layer(c: Compared) -> dict:
 
 
 def all_layers(c: Compared) -> list[dict]:
-    """One row for each layer."""
+    """Return one row for each layer."""
     columns = {
         "infinite_width": c.predicted.log10_delta, "predicted": c.predicted.mean,
         "sd_predicted": c.predicted.sd, "measured": c.measured.mean(axis=0),

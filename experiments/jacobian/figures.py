@@ -9,7 +9,7 @@ from jaxmlp.plotting.style import BLUE, COLOURS, GREEN, VERMILION, bare
 
 
 def spectra(config: Config, found: list):
-    """A panel for each kind: log10 of the singular values over the depth, by rank; theory lines."""
+    """Draw log10 of the singular values over the depth, by rank; theory as lines."""
     acts, n = config.activations, config.width
     figure, axes = plt.subplots(
         2, len(acts), figsize=(3.2 * len(acts) + 0.6, 6), sharex=True, sharey=True,
@@ -52,7 +52,7 @@ def spectra(config: Config, found: list):
 
 
 def by_layer(config: Config, found: list):
-    """How directions grow from layer to layer, the mean of the networks, in the deepest ones."""
+    """Draw the growth of directions from layer to layer in the deepest networks, as means."""
     own = [m for m in found if m.exponents is not None]
     figure, axes = plt.subplots(
         1, len(own), figsize=(3.2 * len(own) + 0.6, 3.4), squeeze=False, layout="constrained"

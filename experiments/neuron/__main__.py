@@ -47,14 +47,14 @@ def main(config: Config) -> None:
 
 
 def readable(value: Any) -> Any:
-    """Numbers and vectors with four digits."""
+    """Return numbers and vectors with four digits."""
     if hasattr(value, "tolist"):
         return " ".join(f"{entry:.4g}" for entry in value.ravel().tolist())
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def turned(rows: Rows, heading: str) -> Rows:
-    """Rows as columns, named by their `heading`."""
+    """Return rows as columns, named by their `heading`."""
     names = [name for name in rows[0] if name != heading]
     return [{heading: name, **{row[heading]: row[name] for row in rows}} for name in names]
 

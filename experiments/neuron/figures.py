@@ -33,7 +33,7 @@ def updates_figure(runs: dict[Key, Run]):
 
 
 def leader(curves: dict[str, tuple]) -> str:
-    """The curve that is lowest where the shortest one ends."""
+    """Return the curve that is lowest where the shortest one ends."""
     end = min(x[-1] for x, _ in curves.values())
     return min(curves, key=lambda label: np.interp(end, *curves[label]))
 

@@ -48,14 +48,14 @@ def reproduce(config: Config) -> Reproduced:
 
 
 def inputs(width: int) -> np.ndarray:
-    """A sample of length 1, and others of given correlations with it."""
+    """Return a sample of length 1, and others of given correlations with it."""
     U = np.linalg.qr(np.random.default_rng(0).normal(size=(width, 2)))[0].T * width**0.5
     c = np.array((1.0, *STARTS))[:, None]
     return (c * U[0] + np.sqrt(1 - c**2) * U[1]).astype(np.float32)
 
 
 def theory(sigma_w: float) -> tuple[list[float], list[list[float]]]:
-    """The lengths and the correlations of the layers, from the maps."""
+    """Return the lengths and the correlations of the layers, from the maps."""
     q = [sigma_w**2 + SIGMA_B2]
     c = [[(sigma_w**2 * start + SIGMA_B2) / q[0]] for start in STARTS]
     for _ in range(DEPTH - 1):

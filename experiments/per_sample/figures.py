@@ -12,7 +12,7 @@ from jaxmlp.plotting.style import BLUE, COLOURS, VERMILION, bare, median_band
 
 
 def flipped(config: Config, runs: list[Run]):
-    """Precision and recall of each score; average precision through the epochs."""
+    """Draw precision and recall of each score, and average precision against the epochs."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
     curves = {
         f"{score}: {np.median(precisions(runs, score)):.2f}": [
@@ -40,7 +40,7 @@ def flipped(config: Config, runs: list[Run]):
 
 
 def training(config: Config, runs: list[Run]):
-    """The noise scale through the epochs; norms by layer, in the first repetition."""
+    """Draw the noise scale against the epochs, and norms by layer of the first repetition."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
     noise = np.concatenate([run.watched.noise for run in runs])
     through_epochs({f"median and range of {len(noise)} networks": noise}, left)
@@ -55,7 +55,7 @@ def training(config: Config, runs: list[Run]):
 
 
 def pruning(rows: list[dict]):
-    """Test accuracy against the share of the training samples kept."""
+    """Draw the test accuracy against the share of the training samples that is kept."""
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.5), sharey=True, layout="constrained")
     scores = list(dict.fromkeys(row["score"] for row in rows))
     shares = sorted({row["share"] for row in rows})
@@ -75,7 +75,7 @@ def pruning(rows: list[dict]):
 
 
 def digits(config: Config, run: Run):
-    """The 20 samples with the largest gradient, and the 10 largest whose label is true."""
+    """Draw the 20 samples with the largest gradient, and the 10 largest with a true label."""
     order = np.argsort(-run.scores[f"GraNd, epoch {config.score_epoch}"], kind="stable")
     shown = np.concatenate([order[:20], order[~run.flipped[order]][:10]])
     framed, side = run.flipped[shown], round(run.pixels.shape[1] ** 0.5)

@@ -10,7 +10,7 @@ from jaxmlp import plotting
 
 
 def draw(config: Config, diagram, rows: list[dict]):
-    """The plane with its dots."""
+    """Draw the plane with its dots."""
     figure, ax = plt.subplots(figsize=(8, 5), layout="constrained")
     plotting.phase_diagram(diagram, ax)
     measured_factors(rows, ax)

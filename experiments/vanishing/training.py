@@ -39,7 +39,7 @@ def race(config: Config, report) -> tuple[list[dict], dict]:
 
 
 def one_race(config: Config, X, Y, act: str, rate: float, epochs: int) -> list[tuple]:
-    """For each seed the losses, and the largest |A| of the hidden layers while training."""
+    """Return for each seed the losses, and the largest |A| of hidden layers while training."""
     J = network(X, 2, config.width, act, int(Y.max()) + 1)
     fn, runs = J.mlp.activations[0].fn, []
 
@@ -86,6 +86,6 @@ def train(config: Config, report) -> list[dict]:
 
 
 def deepest_learned(grid: list[dict]) -> dict[str, int]:
-    """The deepest network of each activation that learned; 0 where none did."""
+    """Return the deepest network of each activation that learned; 0 if none did."""
     deep = [(row["activation"], row["depth"]) for row in grid if row["accuracy"] >= LEARNED]
     return {act: max((depth for a, depth in deep if a == act), default=0) for act in INITS}

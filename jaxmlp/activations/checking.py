@@ -9,6 +9,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +92,7 @@ def _points(kinks: tuple[float, ...]) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _in_float64():
+def in_float64():
     """Compute in float64, at once even inside a trace, and on the CPU if there is one."""
     try:
         device = jax.local_devices(backend="cpu")[0]  # a TPU's float64 has fewer digits
@@ -119,7 +120,7 @@ def _evaluator(activation: Activation) -> Callable:
         return A, derivative(Z, A, *slope)
 
     def evaluate(Z, *slope):
-        with _in_float64():
+        with in_float64():
             A, d = both(jnp.asarray(Z), *map(jnp.float64, slope))
             A, d = np.asarray(A, np.float64), np.asarray(d, np.float64)
         if A.shape != Z.shape or d.shape not in (Z.shape, ()):
@@ -132,10 +133,10 @@ def _evaluator(activation: Activation) -> Callable:
     return evaluate
 
 
-def _rounding(activation: Activation, Z, slope) -> float:
-    """Return eps of the coarsest precision that `fn` uses inside when Z is float64."""
-    with _in_float64():
-        jaxpr = str(jax.make_jaxpr(activation.fn)(jnp.asarray(Z), *map(jnp.float64, slope)))
+def rounding_of(fn: Callable, *args: Any) -> float:
+    """Return eps of the coarsest precision that `fn` uses inside when its arguments are float64."""
+    with in_float64():
+        jaxpr = str(jax.make_jaxpr(fn)(*(jnp.asarray(arg, jnp.float64) for arg in args)))
     dtypes = [_LOWER[name] for name in re.findall(r"\b(f32|f16|bf16)\[", jaxpr)]
     return max(float(jnp.finfo(dtype).eps) for dtype in (jnp.float64, *dtypes))
 
@@ -165,7 +166,7 @@ def _compare_with_differences(activation: Activation, evaluate: Callable, Z, slo
     for side in (z > 0, z < 0):
         outwards = np.flatnonzero(side)[np.argsort(np.abs(z[side]))]
         steepest[outwards] = np.maximum.accumulate(abs_d[outwards])
-    found, error = _differences(Z, A, steepest, _rounding(activation, Z, slope))
+    found, error = _differences(Z, A, steepest, rounding_of(activation.fn, Z, *slope))
     # Compare where the differences are known; their error estimate may be 10 times too small
     size = np.fmax(np.abs(d), np.abs(found))
     known = np.isfinite(A[0]) & np.isfinite(error)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp import activations, losses
+from jaxmlp.gradcheck.judge import size
 from jaxmlp.gradcheck.names import Arrays, split
-from jaxmlp.gradcheck.numbers import size
 from jaxmlp.gradcheck.tape import (
     Place,
     elementwise,
@@ -342,7 +342,7 @@ def _wrong_slopes(place: Place) -> Iterator[Edit]:
         yield Edit("diagonal_jacobian", record.A * (1 - record.A))
         return
     act, layer = record.spec.activation, record.layer
-    yield Edit("derivative_at_A", record.prime_A)
+    yield Edit("derivative_at_A", elementwise(act, layer, record.A)[1])
     yield Edit("derivative_twice", record.prime**2)
     yield Edit("gate_of_dA", elementwise(act, layer, place.dA)[1])
     # That of another layer, of a dozen near ones
@@ -351,9 +351,8 @@ def _wrong_slopes(place: Place) -> Iterator[Edit]:
         if place.tape.records[other - 1].A.shape == record.A.shape:
             yield Edit("wrong_gate", place.tape.records[other - 1].prime)
     # That of another activation: of its own output, by its formula of A, and by that of Z
-    for other, (own, of_A, of_Z) in zip(
-        OTHERS, flat_calls(_all_slopes, record.U, record.A), strict=True
-    ):
+    found = flat_calls(every_activation, record.U, record.A)
+    for other, (_, own, of_A, of_Z) in zip(OTHERS, found, strict=True):
         words = {"other": other.name, "own": act.name}
         if other == act:
             yield Edit("formula_of_Z", of_Z, words)
@@ -378,11 +377,13 @@ OTHERS = tuple(
 
 
 @jax.jit
-def _all_slopes(Z, A):
+def every_activation(Z, A):
+    """Return of every activation its output, and its formula of its own output, of A and of Z."""
     found = []
     for act in OTHERS:
         assert act.derivative is not None
-        found.append([act.derivative(Z, output) for output in (act.fn(Z), A, Z)])
+        own = act.fn(Z)
+        found.append((own, *(act.derivative(Z, output) for output in (own, A, Z))))
     return jnp.asarray(found)
 
 

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp import losses
-from jaxmlp.gradcheck.edits import OTHERS, RATES, Words, orders
+from jaxmlp.gradcheck.edits import OTHERS, RATES, Words, every_activation, orders
 from jaxmlp.gradcheck.tape import (
     Record,
     Tape,
@@ -115,7 +114,8 @@ def _weights(tape: Tape) -> Iterator[Forward]:
 def _activations(tape: Tape) -> Iterator[Forward]:
     """Another activation; its derivative may be right for it, or be the right one of the layer."""
     for places in _places(len(tape.records) - 1):
-        first = flat_calls(_all_outputs, tape.records[places[0] - 1].U)
+        U = tape.records[places[0] - 1].U
+        first = flat_calls(every_activation, U, U)
         for which, act in enumerate(OTHERS):
             if any(tape.records[number - 1].spec.activation == act for number in places):
                 continue
@@ -126,22 +126,14 @@ def _activations(tape: Tape) -> Iterator[Forward]:
                 ):
                     if number not in places:
                         return None
-                    found = first if number == places[0] else flat_calls(_all_outputs, record.U)
-                    A, prime = found[which]
+                    U, found = record.U, first
+                    if number != places[0]:  # the layers above see another input
+                        found = flat_calls(every_activation, U, U)
+                    A, prime = found[which][:2]
                     return A, record.prime if own_prime else prime
 
                 new = again(tape, output_of=output_of)
                 yield Forward("wrong_activation", places, "A", new, {"other": act.name})
-
-
-@jax.jit
-def _all_outputs(Z):
-    """Every activation's value and derivative."""
-    found = []
-    for act in OTHERS:
-        assert act.derivative is not None
-        found.append((act.fn(Z), act.derivative(Z, act.fn(Z))))
-    return jnp.asarray(found)
 
 
 def _outputs(tape: Tape) -> Iterator[Forward]:

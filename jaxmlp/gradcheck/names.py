@@ -91,6 +91,7 @@ def mapped(f: Any, tree: Any) -> Any:
     """Return f of the floating arrays of the tree; JAX arrays stay JAX's, NumPy's stay NumPy's."""
 
     def one(leaf):
+        leaf = np.asarray(leaf) if isinstance(leaf, float) else leaf
         if not hasattr(leaf, "dtype") or not jax.numpy.issubdtype(leaf.dtype, np.floating):
             return leaf
         array = f(np.asarray(leaf))

@@ -1,17 +1,18 @@
 """What rounding does to each number of a tape, and what a kink leaves open."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jaxmlp import losses
+from jaxmlp.gradcheck.judge import PIECE, gap
 from jaxmlp.gradcheck.names import Arrays
-from jaxmlp.gradcheck.numbers import PIECE, gap
 from jaxmlp.gradcheck.tape import (
     NOISE,
+    Noise,
     Place,
     Record,
     Tape,
@@ -23,6 +24,7 @@ from jaxmlp.gradcheck.tape import (
     leaves,
     noise_of,
     term_size,
+    top,
     walk,
 )
 from jaxmlp.layer import Layer
@@ -32,7 +34,7 @@ from jaxmlp.objective import Objective
 class Rounding(NamedTuple):
     """The effect of a relative error of 1 in every intermediate, by first order.
 
-    growth: by name, of the entry it changes most; U: of each entry of each U.
+    growth: by name, of the entry that changes most; U: of each entry of each U.
     """
 
     growth: dict[str, float]
@@ -44,9 +46,9 @@ def rounding(J: Objective, layers: Sequence[Layer], X, Y, tape: Tape, draws: int
 
     Monte-Carlo arithmetic (Parker 1997, "Monte Carlo arithmetic"), the largest of some draws.
     """
-    rng, largest = np.random.default_rng(0), collections.defaultdict(float)
+    noise, largest = noise_of(np.random.default_rng(0)), collections.defaultdict(float)
     drift = [np.zeros_like(record.U) for record in tape.records]
-    for noise in [noise_of(rng)] * draws:
+    for _ in range(draws):
         noisy = forward(J, layers, X, Y, noise)
         for name, value, exact in _side_by_side(noisy, tape, noise):
             off = gap(value, exact) / NOISE
@@ -56,33 +58,37 @@ def rounding(J: Objective, layers: Sequence[Layer], X, Y, tape: Tape, draws: int
     return Rounding(dict(largest), drift)
 
 
-def _side_by_side(noisy: Tape, tape: Tape, noise):
+def _side_by_side(noisy: Tape, tape: Tape, noise: Noise) -> Iterator[tuple]:
     """Yield name, noisy and exact numbers of everything, some rows of a weight at a time."""
     yield "J", np.asarray(noisy.value), np.asarray(tape.value)
     exact = forward_steps(tape)
     yield from ((name, array, exact[name]) for name, array in forward_steps(noisy).items())
     for place, right in zip(walk(noisy, noise), walk(tape), strict=True):
         exact = backward_steps(right)
-        for name, array in backward_steps(place, noise).items():
-            yield name, array, exact[name]
+        yield from ((name, x, exact[name]) for name, x in backward_steps(place, noise).items())
         d_in, d_out = right.record.layer.W.shape
-        for rows in (slice(i, i + PIECE // d_out + 1) for i in range(0, d_in, PIECE // d_out + 1)):
-            exact, found = leaves(right, rows=rows), leaves(place, noise, rows)
-            yield from ((name, found[name], exact[name]) for name in exact)
+        step = PIECE // d_out + 1
+        for rows in (slice(i, i + step) for i in range(0, d_in, step)):
+            exact = leaves(right, rows=rows)
+            yield from ((name, x, exact[name]) for name, x in leaves(place, noise, rows).items())
 
 
 # --- kinks ----------------------------------------------------------------------------------------
 
 
-def conventions(J: Objective, tape: Tape, drift: Sequence[np.ndarray], eps: float) -> list[Tape]:
-    """Return the tape with act' of the lower, the upper side, and their mean, at every unit that
-    rounding cannot tell from its kink; [] if no unit is that close."""
+def conventions(tape: Tape, drift: Sequence[np.ndarray], eps: float) -> list[Tape]:
+    """Return the tape with act' of the lower and the upper side, and with their mean.
+
+    At every unit that rounding cannot tell from its kink; [] if no unit is that close. drift: what
+    a relative error of 1 in every intermediate does to each U.
+    """
     lower, upper = [], []
-    for record, spread in zip(tape.records, drift, strict=True):
-        act, doubt = record.spec.activation, eps * (8 * spread + 4 * _terms_of_U(record))
+    for record, moved in zip(tape.records, drift, strict=True):
+        # Twice the usual doubt: 8 and 4 eps, and 4 of the kink's own place
+        act, doubt = record.spec.activation, eps * (8 * moved + 4 * _terms_of_U(record))
         sides = [record.prime, record.prime]
         for kink in act.kinks:
-            reach = doubt + max(4 * eps * abs(kink), 1e-200)
+            reach = doubt + max(4 * eps * abs(kink), 1e-200)  # also where U is exactly 0
             near = np.abs(record.U - kink) <= reach
             for i, sign in enumerate((-2, 2)):
                 U = np.where(near, kink + sign * reach, record.U)
@@ -92,7 +98,7 @@ def conventions(J: Objective, tape: Tape, drift: Sequence[np.ndarray], eps: floa
     if all(a is b or np.array_equal(a, b) for a, b in zip(lower, upper, strict=True)):
         return []
     mean = [None if a is None else (a + b) / 2 for a, b in zip(lower, upper, strict=True)]
-    return [_with_primes(J, tape, primes) for primes in (lower, upper, mean)]
+    return [_with_primes(tape, primes) for primes in (lower, upper, mean)]
 
 
 def _terms_of_U(record: Record):
@@ -103,10 +109,10 @@ def _terms_of_U(record: Record):
     return terms if record.r is None else (terms + np.abs(record.S)) * record.r
 
 
-def _with_primes(J: Objective, tape: Tape, primes: list) -> Tape:
+def _with_primes(tape: Tape, primes: list) -> Tape:
     pairs = zip(tape.records, primes, strict=True)
     tape = tape._replace(records=[record._replace(prime=new) for record, new in pairs])
-    if primes[-1] is None or losses.collapses(J.loss, J.mlp.output):
+    if primes[-1] is None or losses.collapses(tape.J.loss, tape.J.mlp.output):
         return tape
     return tape._replace(dZ=tape.dA * primes[-1])
 
@@ -114,7 +120,7 @@ def _with_primes(J: Objective, tape: Tape, primes: list) -> Tape:
 def spread(tape: Tape, lower: Tape, upper: Tape) -> Arrays:
     """Bound how far each gradient entry can move if every unit at a kink chooses its side
     independently."""
-    # The sizes of what the sums over samples and units are made of
+    # A tape of sizes: the terms of its sums are those of the gradient, in absolute value
     sizes = [
         record._replace(
             A_prev=np.abs(record.A_prev),
@@ -124,28 +130,22 @@ def spread(tape: Tape, lower: Tape, upper: Tape) -> Arrays:
         )
         for record in tape.records
     ]
-    found, off_dZ = {}, np.abs(upper.dZ - lower.dZ)
-    off = Place(
-        tape._replace(records=sizes),
-        len(sizes),
-        np.zeros_like(tape.dA),
-        off_dZ,
-        off_dZ,
-        off_dZ,
-    )
+    none, off_dZ = np.zeros_like(tape.dA), np.abs(upper.dZ - lower.dZ)
+    start = top(tape._replace(records=sizes, dA=none, dZ=off_dZ))
+    found, off = {}, start
     for place in walk(tape):
         if place.above is not None:
-            off = _spread_below(off, place, lower.records, upper.records)
+            off = _below(off, place, lower, upper)
         found |= backward_steps(off) | {name: np.abs(x) for name, x in leaves(off).items()}
     return found
 
 
-def _spread_below(off: Place, place: Place, lower: list[Record], upper: list[Record]) -> Place:
-    """One layer down: |act'| of either side, and what the sides differ by, may all add up."""
-    record, i = place.record, place.number - 1
-    sides = [np.asarray(records[i].prime) for records in (lower, upper)]
+def _below(off: Place, place: Place, lower: Tape, upper: Tape) -> Place:
+    """What is off one layer down: the terms of each step may all add up."""
+    record = place.record
+    a, b = (np.asarray(tape.records[place.number - 1].prime) for tape in (lower, upper))
     off_dA = off.dZ @ off.record.layer.W.T
-    off_dU = off_dA * np.max(np.abs(sides), axis=0) + np.abs(place.dA) * np.abs(sides[1] - sides[0])
+    off_dU = off_dA * np.maximum(np.abs(a), np.abs(b)) + np.abs(place.dA) * np.abs(b - a)
     off_dS = off_dU
     if record.spec.norm is not None:
         U = np.abs(record.U)

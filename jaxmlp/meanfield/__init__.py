@@ -12,10 +12,10 @@
     jacobian("tanh", 1.05, 2e-5, depth=50, weights="orthogonal")    its singular values
     linear_exponents(64)                         growth rates of linear layers
 
-Read integrals, lengths, correlations, remedies, fixed_points, critical, predictions, finite_width,
-finite_streams, spectra. Everything runs on the host in float64, whatever the caller's precision,
-and is accurate to 1e-10. chi_1 of step and sign is 0, because their derivative is 0 almost
-everywhere.
+Read quadrature, integrals, lengths, correlations, remedies, fixed_points, critical, predictions,
+finite_width, finite_streams, spectra. Everything runs on the host in float64, whatever the caller's
+precision, and is accurate to 1e-10. chi_1 of step and sign is 0, because their derivative is 0
+almost everywhere.
 """
 
 from jaxmlp.meanfield.correlations import correlation_map

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmlp.meanfield.integrals import values_and_slopes
+from jaxmlp.meanfield.quadrature import values_and_slopes
 from jaxmlp.meanfield.remedies import Stream
 
 UNITS = 2**24  # chosen: units simulated, over all layers and networks; about a second

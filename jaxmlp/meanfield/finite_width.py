@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmlp.meanfield.integrals import LARGEST, SMALLEST, expect, values_and_slopes
+from jaxmlp.meanfield.integrals import LARGEST, SMALLEST, expect
+from jaxmlp.meanfield.quadrature import values_and_slopes
 
 DRAWS = 10_000  # simulated networks: the mean is then known to 1% of a standard deviation
 STEP = 0.04  # chosen: of ln K in tables. Straight lines between are off by 5e-5

@@ -88,7 +88,8 @@ class Store:
         for key in keys:
             with self._sentence():
                 row = self._one("SELECT rows FROM result WHERE key = ?", key)
-            yield _rows(row[0])
+            records = np.load(io.BytesIO(row[0]), allow_pickle=False)
+            yield {name: np.ascontiguousarray(records[name]) for name in records.dtype.names}
 
     def all_keys(self) -> list[str]:
         """Return all keys, in the order in which they were written."""
@@ -182,9 +183,3 @@ def _bytes(rows: Rows) -> bytes:
     file = io.BytesIO()
     np.save(file, records, allow_pickle=False)
     return file.getvalue()
-
-
-def _rows(data: bytes) -> dict[str, np.ndarray]:
-    """Return the columns from the bytes of a `.npy`."""
-    records = np.load(io.BytesIO(data), allow_pickle=False)
-    return {name: np.ascontiguousarray(records[name]) for name in records.dtype.names}

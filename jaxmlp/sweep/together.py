@@ -14,9 +14,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxmlp import magnitudes
 from jaxmlp.activations import Activation
-from jaxmlp.sweep import engine
-from jaxmlp.sweep.engine import Numbers
+from jaxmlp.sweep import engine, programs
 from jaxmlp.sweep.grid import Job, Network
+from jaxmlp.sweep.programs import Numbers
 from jaxmlp.sweep.store import Rows
 
 _BYTES = 2**31  # chosen: the memory that a batch may take on a device, if no number is given
@@ -90,13 +90,13 @@ def measure_together(
         numbers, axes = each._replace(which=which), Numbers(None, 0, 0, 0, 0, 0)
         depths = sorted({depth for job in jobs for depth in job.depths})
         # One way forward, and one back for each depth
-        drawn = _program(engine.draw_layers, (0,))(draw, keys)
-        forward = _program(engine.forward, (0, axes, None, None))
+        drawn = _program(programs.draw_layers, (0,))(draw, keys)
+        forward = _program(programs.forward, (0, axes, None, None))
         hidden = forward(plan, drawn, numbers, X, max(depths))
         back = {}
         for depth in depths:
-            out = _program(engine.draw_output, (0, None))(draw, keys, depth)
-            program = _program(engine.backward, (0, 0, axes, 0, None, None))
+            out = _program(programs.draw_output, (0, None))(draw, keys, depth)
+            program = _program(programs.backward, (0, 0, axes, 0, None, None))
             back[depth] = program(plan, drawn, out, numbers, hidden, Y, depth)
         back = jax.device_get(back)
         found = {}
@@ -116,4 +116,4 @@ def _program(function: Any, axes: tuple) -> Any:
     def batched(static: Any, *args: Any) -> Any:
         return jax.vmap(functools.partial(function, static), in_axes=axes)(*args)
 
-    return engine.compiled(batched)
+    return programs.compiled(batched)

@@ -146,8 +146,10 @@ def training_sweep(
         X, Y, validation = jax.tree.map(np.asarray, (X, Y, validation))
 
     # Train what is missing
+    name = optimizer if isinstance(optimizer, str) else "one's own"
+    name = f"sgd:{optimizer:g}" if isinstance(optimizer, int | float) else name
     about = {
-        "objective": loss, "optimizer": _name_of(optimizer), **about_data(X, Y, K),
+        "objective": loss, "optimizer": name, **about_data(X, Y, K),
         "engine": VERSION,
     }  # fmt: skip
     held_out = validation and fingerprint(validation[0], validation[1], K)
@@ -199,13 +201,6 @@ def _rate_of(plan: Plan, rate: float | None) -> float:
     if rate is None and isinstance(plan.optimizer, int | float):
         return float(plan.optimizer)
     return np.nan if rate is None else rate
-
-
-def _name_of(optimizer: Any) -> str:
-    """Return the name of an optimiser for the table."""
-    if isinstance(optimizer, str):
-        return optimizer
-    return f"sgd:{optimizer:g}" if isinstance(optimizer, int | float) else "one's own"
 
 
 def _key(trained: Trained, **about: Any) -> str:
