@@ -30,8 +30,10 @@ from jaxmlp.scaled import (
     Scaled,
     activated,
     at,
+    derivative_near,
     leaves_range,
     log10,
+    saturates,
     scaled,
     times_power,
     top_of,
@@ -212,8 +214,12 @@ def forward(spec: Spec, sized: Sized, carry, *, statistics: bool, quick: bool = 
     k = k if layer.b is None else jnp.maximum(k, sized.b_top)
     Z = arithmetic.affine(sized.near_one()._replace(b=None), A_prev.mantissa)
     Z = at(scaled(Z, A_prev.exponent + sized.W_top, A_prev.size), k)
+    lost = jnp.zeros((), bool)
     if layer.b is not None:
-        Z = Z + times_power(layer.b, -k)
+        b = times_power(layer.b, -k)
+        # A sample of which b is all there is does not share an exponent at which b is 0
+        lost = jnp.any((b == 0) & (layer.b != 0)) & jnp.any(jnp.all(Z == 0, axis=-1))
+        Z = Z + b
     # The stream: an aligned sum
     S = scaled(Z, k)
     if spec.residual is not None:
@@ -230,28 +236,30 @@ def forward(spec: Spec, sized: Sized, carry, *, statistics: bool, quick: bool = 
         U_k = jnp.zeros((), jnp.int32)
     # The activation
     both = spec.norm is not None or not quick or act == activations.softmax
-    passed = functools.partial(_passed, with_near=both)
+    passed = functools.partial(_passed, with_near=both, exact=not quick)
     A, A_k, near, D, steep, above = of_act(act, passed, arithmetic.slopes(layer), U, U_k)
+    numbers = jnp.full(3, jnp.nan, A.dtype)
+    if statistics:
+        numbers = _statistics(S.mantissa, D, steep)
     if quick:
         (norm,), (size,), right = plain_norms(A)
+        right &= numbers[1] != 1  # act' is no longer exact where all is saturated
         cause = jnp.where(right, FlowStatus.OK, UNDECIDED)
         kept = Kept(A_prev, near, r, r_k, D)
     else:
         look = functools.partial(_cause_of_zero, near, D, A_prev.cause)
         (norm,), (size,), cause = split_norms(A, if_extreme=look)  # pyright: ignore
         cause = jnp.where(norm == 0, jnp.asarray(cause), FlowStatus.OK)
-        kept = Kept(A_prev, near if arithmetic.needs_U(spec) else None, r, r_k, None)
+        D_kept = D if saturates(act) else None
+        kept = Kept(A_prev, near if arithmetic.needs_U(spec) else None, r, r_k, D_kept)
     A_k = jnp.where(norm == 0, VERY_SMALL, A_k)  # zeros have no size: they align with any bias
-    numbers = jnp.full(3, jnp.nan, norm.dtype)
-    if statistics:
-        numbers = _statistics(S.mantissa, D, steep)
     if act == activations.softmax:  # its loss reads logits, which are known up to a constant
         S = scaled(near, 0)
-    reading = ForwardReading(norm, size + A_k, numbers, above)
+    reading = ForwardReading(norm, size + A_k, numbers, above | lost)
     return (scaled(A, A_k, size, cause), S), kept, reading
 
 
-def _passed(act: Activation, slopes: tuple, U: Array, k: Array, *, with_near: bool):
+def _passed(act: Activation, slopes: tuple, U: Array, k: Array, *, with_near: bool, exact: bool):
     """Return all that a layer needs of its activation; act' and its largest are None for softmax.
 
     They are computed where they are not needed too: XLA drops them.
@@ -259,7 +267,7 @@ def _passed(act: Activation, slopes: tuple, U: Array, k: Array, *, with_near: bo
     A, e, near = activated(act, slopes, U, k)
     D = steep = None
     if act.derivative is not None:
-        D = act.derivative(near, A, *slopes)
+        D = derivative_near(act, slopes, near, A) if exact else act.derivative(near, A, *slopes)
         steep = jnp.asarray(steepest(act, *slopes), U.dtype)
     return A, e, (near if with_near else None), D, steep, leaves_range(act, A, k)
 

@@ -28,7 +28,7 @@ from jaxmlp.objective import Objective, divisor
 from jaxmlp.sweep.grid import Job, Network, output_objective
 from jaxmlp.sweep.store import Rows
 
-VERSION = 1
+VERSION = 2
 """Goes up when the numbers change: what a store holds of another version is measured again."""
 
 
