@@ -97,12 +97,12 @@ CASES = {
     "silu, 200 growing layers": lambda: network("silu", sizes=(4, *[16] * 200, 2), gain=3.0),
     "elu, 200 layers of gain 3": lambda: network("elu", sizes=(4, *[32] * 200, 2), gain=3.0),
     "linear, weights 1e-21": lambda: network("linear", sizes=(4, *[8] * 6, 2), gain=1e-21),
-    "linear, weights 1e30": lambda: network("linear", sizes=(4, *[8] * 12, 2), gain=1e30),
+    "linear, weights 1e30": lambda: network("linear", sizes=(4, *[8] * 6, 2), gain=1e30),
     "relu, weights 1e-30 and biases": lambda: network(
         "relu", sizes=(4, *[16] * 6, 2), gain=1e-30, sigma_b=1.0
     ),
-    "relu, weights 1e30": lambda: network("relu", sizes=(4, *[16] * 12, 2), gain=1e30),
-    "X of 1e38": lambda: network("relu", sizes=(4, *[16] * 3, 2), gain=1.4, X_scale=1e37),
+    "relu, weights 1e30": lambda: network("relu", sizes=(4, *[16] * 6, 2), gain=1e30),
+    "X of 1e38": lambda: network("relu", sizes=(4, *[16] * 6, 2), gain=1.4, X_scale=1e37),
     "gelu, weights 1e-6": lambda: network("gelu", sizes=(4, *[8] * 6, 2), gain=1e-6),
     "gelu, weights 1e-30": lambda: network("gelu", sizes=(4, *[8] * 6, 2), gain=1e-30),
     "tanh behind relu times 1e20": lambda: network(
