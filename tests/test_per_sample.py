@@ -23,9 +23,9 @@ NETWORKS = {
     "stacked, no bias": {
         "sizes": (3, *[5] * 5, 2), "hidden": "tanh", "stack_from": 2, "use_bias": False,
     },
-    "stacked prelu": {"sizes": (3, *[5] * 5, 2), "hidden": "prelu", "stack_from": 2},
+    "stacked prelu": {"sizes": (5, *[5] * 5, 2), "hidden": "prelu", "stack_from": 2},
     "mixed in one stack, sse": {
-        "sizes": (3, *[5] * 3, 2), "hidden": ["relu", "tanh", "sigmoid"],
+        "sizes": (5, 5, 5, 2), "hidden": ["relu", "sigmoid"],
         "output": "tanh", "loss": "sse",
     },
 }  # fmt: skip
@@ -37,10 +37,9 @@ MAX_NORM = 0.5
 
 
 def in_one_stack(J, params):
-    """The hidden layers but the first in one stack, though their activations differ."""
-    plain = jaxmlp.layers(params)
-    middle = jax.tree.map(lambda *leaves: jnp.stack(leaves), *plain[1:-1])
-    return (plain[0], middle, plain[-1])
+    """The hidden layers in one stack, though their activations differ."""
+    *hidden, output = jaxmlp.layers(params)
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *hidden), output
 
 
 @functools.cache
@@ -331,7 +330,7 @@ def test_a_readout_of_ones_own_rides_along_and_comes_back_by_layer():
 
     _, out = jaxmlp.instruments(J, ("grad", correlation))(params, X, Y)
     steps = jaxmlp.trace(J)(params, X, Y)  # sse: the derivatives of the sum are each sample's own
-    assert len(out["correlation"]) == len(steps) == 4
+    assert len(out["correlation"]) == len(steps) == 3
     for own, t, layer in zip(out["correlation"], steps, jaxmlp.layers(params), strict=True):
         np.testing.assert_allclose(own["rows"], np.abs(t.dZ).max(axis=1), rtol=1e-5)
         np.testing.assert_allclose(own["W"], layer.W.sum(), rtol=1e-5)
@@ -346,7 +345,7 @@ def test_a_readout_may_return_another_shape_for_every_layer():
         return jnp.zeros(len(calls))
 
     _, out = jaxmlp.instruments(J, (growing,))(params, X, Y)
-    assert sorted(x.size for x in out["growing"]) == [1, 2, 3, 4]
+    assert sorted(x.size for x in out["growing"]) == [1, 2, 3]
 
 
 @jax.jit
