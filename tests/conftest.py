@@ -21,7 +21,7 @@ MOST_MAPS = 30_000
 
 
 def _known_flags():
-    """Those of the flags above that the installed jaxlib knows."""
+    """Return the flags above that the installed jaxlib knows."""
     package = Path(util.find_spec("jaxlib").origin).parent
     unknown, known = dict(FAST_TO_COMPILE), []
     for library in sorted(package.glob("*.so*"), key=lambda path: -path.stat().st_size):
@@ -35,8 +35,8 @@ def _known_flags():
 
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_known_flags()])
 
-# Tracing makes millions of small objects that live long: by default Python looks through all of them
-# again and again, which is a tenth of the time.
+# Tracing makes millions of small objects that live long: by default Python looks through all of
+# them again and again, which is a tenth of the time.
 gc.set_threshold(200_000, 50, 1000)
 
 import jax  # noqa: E402
@@ -48,7 +48,7 @@ shapes.check_in("jaxmlp")
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_compiled_networks():
-    """Hundreds of compiled networks exhaust the memory maps of a process: forget them in time."""
+    """Clear the caches before compiled networks exhaust the memory maps of the process."""
     yield
     maps = Path("/proc/self/maps")
     if not maps.exists() or len(maps.read_bytes().splitlines()) > MOST_MAPS:

@@ -37,14 +37,14 @@ MAX_NORM = 0.5
 
 
 def in_one_stack(J, params):
-    """The hidden layers in one stack, though their activations differ."""
+    """Return params whose hidden layers are one stack, though their activations differ."""
     *hidden, output = jaxmlp.layers(params)
     return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *hidden), output
 
 
 @functools.cache
 def solved(network: str, dtype: str):
-    """The problem, all instruments of one walk, and the gradients of vmap(grad)."""
+    """Return the problem, all instruments of one walk, and the gradients of vmap(grad)."""
     with jax.enable_x64(dtype == "float64"):
         J, params, X, Y = problem(**NETWORKS[network])
         if network.startswith("mixed"):
