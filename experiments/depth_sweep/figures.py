@@ -90,6 +90,8 @@ def float32_floor(ax, width: int):
 def lost(config: Config, table, theory: dict):
     """Decades lost against depth: each network as a point, mean field with its band."""
     rows = [row for row in table.summary() if row["depth"] > 1]
+    plain = [row for row in rows if row["residual"] is None and row["norm"] is None]
+    rows, theory = (plain, theory) if plain else (rows, {})  # it knows no remedies
     kinds = shown(list(dict.fromkeys((row["activation"], row["init"]) for row in rows)))
     figure, ax = plt.subplots(figsize=(8, 4.4), layout="constrained")
     for kind, colour in kinds.items():

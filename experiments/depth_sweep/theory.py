@@ -10,7 +10,7 @@ import jaxmlp
 from experiments import common
 from experiments.depth_sweep.options import Config
 from jaxmlp import activations, initializers, meanfield
-from jaxmlp.sweep.table import PREDICTED
+from jaxmlp.sweep.summary import PREDICTED
 from jaxmlp.sweep.theory import predicted
 
 Kind = tuple[str, str]

@@ -38,7 +38,7 @@ def predictions(networks: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any
             w2, b2 = meanfield.variances(init, [width] * (depth + 2))
             narrow = width if depth <= MOST_LAYERS else None
             found = meanfield.predict(
-                act, w2, b2, depth, width=narrow, residual=residual, norm=norm
+                act, w2, b2, depth, c0=1.0, width=narrow, residual=residual, norm=norm
             )  # fmt: skip
             mean = found.log10_delta if found.mean is None else found.mean
             band = (found.low, found.high) if found.low is not None else (mean * float("nan"),) * 2

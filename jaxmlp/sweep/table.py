@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from jaxmlp import checks, report
-from jaxmlp.flow_report import ROOM
 from jaxmlp.sweep import pages
 from jaxmlp.sweep.grid import Network, several
 from jaxmlp.sweep.store import Rows, Store
+from jaxmlp.sweep.summary import UNKNOWN, beside, change_of, spread, verdict
 
 Columns = dict[str, np.ndarray]
 
@@ -27,8 +26,6 @@ _SWEEP = ("loss", "dtype", "data", "engine")
 _TRAINING = ("objective", "optimizer", "dtype", "data", "engine", "learning_rate", "step")
 _SCORES = ("loss", "accuracy", "validation_loss", "validation_accuracy", "diverged")
 MOST_NETWORKS = 20  # chosen: the most networks that a notebook shows
-PREDICTED = 3.0  # standard errors within which a network is as predicted: 99.7% of all are
-VERDICTS = ("vanishing", "healthy", "exploding", "not finite", "incomplete")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -174,10 +171,10 @@ class SweepTable:
             steps, change = row["depth"] - 1, row["log10_change"]
             row["factor_per_layer"] = 10.0 ** (change / steps) if steps else np.nan
             changes = np.array([one["log10_change"] for one in measured])
-            row |= _spread(changes) if over_seeds else {}
+            row |= spread(changes) if over_seeds else {}
             row["verdict"] = verdict(change, steps, vanishing, exploding)
             if "predicted" in row:
-                row |= _beside(row, len(changes))
+                row |= beside(row, len(changes))
             found.append(row | ({"verdict": "incomplete"} if network in incomplete else {}))
         return found
 
@@ -186,18 +183,12 @@ class SweepTable:
         whole = self._is_whole(rows)
         scores = [name for name in _SCORES if self._trained and name in self._columns]
         found = {name: float(self._columns[name][rows][0]) for name in scores}
-        first, last = self._columns["log10_stream"][rows][[0, -2]].tolist() if whole else _UNKNOWN
-        # -inf minus -inf is no change
-        change = first - last if not (first == last == -np.inf) else -np.inf
-        found |= {"log10_first": first, "log10_last": last, "log10_change": change}
-        if "predicted" in self._columns:
-            mean, sd = (self._columns[name][rows] for name in ("predicted", "sd"))
-            ends = (x[[0, -2]].tolist() if whole else _UNKNOWN for x in (mean, sd))
-            (first, last), (most, least) = ends
-            # The steps are nearly independent, so their variances add up
-            spread = math.sqrt(max(most**2 - least**2, 0.0)) if whole else np.nan
-            found |= {"predicted": first - last, "predicted_sd": spread}
-        return found
+        ends = {
+            name: self._columns[name][rows][[0, -2]].tolist() if whole else UNKNOWN
+            for name in ("log10_stream", "predicted", "sd")
+            if name in self._columns
+        }
+        return found | change_of(**ends)
 
     def _is_whole(self, rows: slice) -> bool:
         return rows.stop - rows.start == self._columns["depth"][rows][0] + 1
@@ -311,57 +302,6 @@ def _held(column: np.ndarray) -> str:
     values = values if column.dtype == object else sorted(values)
     shown = ", ".join(map(repr, values[:12]))
     return f"it holds {shown}" + (f" and {len(values) - 12} more" if len(values) > 12 else "")
-
-
-_UNKNOWN = (np.nan, np.nan)
-
-
-def _spread(changes: np.ndarray) -> dict[str, float]:
-    """Return the spread of the networks of a cell; NaN if a gradient is exactly 0."""
-    n, finite = len(changes), np.isfinite(changes).all()
-    low, high = np.quantile(changes, (0.25, 0.75)) if finite else _UNKNOWN
-    sd = float(np.std(changes, ddof=1)) if finite and n > 1 else np.nan
-    return {"networks": n, "change_sd": sd, "change_q25": float(low), "change_q75": float(high)}
-
-
-def _beside(row: Mapping[str, Any], n: int) -> dict[str, Any]:
-    """Return z of a summary's median of n networks, and the verdict, as predicted or not."""
-    error = row["predicted_sd"] * median_error(n)
-    off = row["log10_change"] - row["predicted"]
-    with np.errstate(all="ignore"):
-        z = 0.0 if off == 0 else float(np.divide(off, error))
-    word = f", as predicted for width {row['width']}" if abs(z) <= PREDICTED else ""
-    return {"z": z, "verdict": row["verdict"] + word}
-
-
-def median_error(n: int) -> float:
-    """Return about the standard error of the median of n normal numbers, over their sd.
-
-    The median of one or two is their mean. That of many has the variance pi / (2 n); between, this
-    is a little too large.
-    """
-    return 1 / math.sqrt(n) if n <= 2 else math.sqrt(math.pi / (2 * n))
-
-
-def verdict(
-    log10_change: float, steps: int, vanishing: float = 0.97, exploding: float = 1.03
-) -> str:
-    """Return "vanishing", "healthy", "exploding", or "not finite" for NaN and inf.
-
-    Args:
-      log10_change: the change of the norm over `steps` steps from layer to layer; -inf is
-        vanishing.
-      vanishing, exploding: factors a layer. A network is healthy if its factor is between them, or
-        if the norm changes by less than 2 decades in all.
-    """
-    if np.isnan(log10_change) or log10_change == np.inf:
-        return VERDICTS[3]
-    if abs(log10_change) < ROOM:
-        return VERDICTS[1]
-    a_layer = log10_change / steps
-    if a_layer < np.log10(vanishing):
-        return VERDICTS[0]
-    return VERDICTS[1] if a_layer <= np.log10(exploding) else VERDICTS[2]
 
 
 def table_columns(results: Mapping[Network, Rows], **sweep: Any) -> Columns:
