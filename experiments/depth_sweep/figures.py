@@ -108,8 +108,8 @@ def finding(config: Config, theory: dict) -> str:
         return "What is lost from the last hidden layer to the first"
     wide = lost_by_depth(dataclasses.replace(config, activations=("relu",), inits=("he",)), 2048)
     return (
-        f"ReLU with he weights loses {of.mean[-1]:.1f} $\\pm$ {of.sd[-1]:.1f} decades in "
-        f"{depth:,} layers of width {config.width}, {wide['relu', 'he'].mean[-1]:.2f} of width 2,048"
+        f"ReLU with he weights loses {of.mean[-1]:.1f} $\\pm$ {of.sd[-1]:.1f} decades in {depth:,} "
+        f"layers of width {config.width}, {wide['relu', 'he'].mean[-1]:.2f} of width 2,048"
     )
 
 
