@@ -88,7 +88,7 @@ def _check_layer(mlp: Any, i: int, layer: Layer) -> None:
     shapes = {"W": (d_in, d_out), "b": (d_out,), "slope": (), "alpha": ()}
     fields = mlp.specs[i].fields(mlp.use_bias)
     for name, leaf in layer._asdict().items():
-        shape = (*lead(layer), *shapes[name]) if name in fields else None
+        shape = (*lead(layer), *shapes[name]) if name in fields else None  # None: must be missing
         given = None if leaf is None else jnp.shape(leaf)
         if given != shape:
             given, shape = ("none" if s is None else s for s in (given, shape))
@@ -111,6 +111,7 @@ def checked_inputs(features: int, X: Any, dtype, ranks: tuple[int, ...] = (2,)) 
         raise ValueError(f"X has {X.shape[-1]} features, but the network takes {features}")
     if X.shape[0] == 0:
         raise ValueError("X holds no samples")
+    # The values, and the dtype that JAX gives them
     X = as_jax("X", X)
     if X.dtype != dtype:
         raise TypeError(f"X is {X.dtype}, but the parameters are {dtype}: cast one of them")

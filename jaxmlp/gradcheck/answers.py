@@ -86,9 +86,8 @@ def _expected(params: Any) -> str:
     if not is_layered(params):
         return "a gradient with the structure of the parameters"
     shapes = [f"d{name} {leaf.shape}" for name, leaf in by_name(params).items()]
-    some = shapes if len(shapes) <= 6 else [*shapes[:4], "...", *shapes[-2:]]
     return (
-        f"a dict of {', '.join(some)}, those arrays in this order, a list of (dW, db), or a "
+        f"a dict of {listed(shapes)}, those arrays in this order, a list of (dW, db), or a "
         "gradient with the structure of the parameters"
     )
 
@@ -295,6 +294,7 @@ def from_the_last(answer: Answer, right: Arrays) -> Arrays | None:
 
     As for columns, shapes tell, or numbers that are right more often.
     """
+    # Both readings, if there are two
     turned = {_mirrored(name, right): array for name, array in answer.gradient.items()}
     if not answer.in_order or turned.keys() != right.keys():
         return None
@@ -302,6 +302,7 @@ def from_the_last(answer: Answer, right: Arrays) -> Arrays | None:
         {name: settled(x, right[name].shape) for name, x in arrays.items()}
         for arrays in (answer.gradient, turned)
     )
+    # The one that fits, or the one whose numbers do, in most arrays
     if any(x.shape != right[name].shape for name, x in turned.items()):
         return None
     if any(x.shape != right[name].shape for name, x in given.items()):

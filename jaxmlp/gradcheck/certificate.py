@@ -175,6 +175,7 @@ def _shown(c: Certificate) -> list[Row]:
     rows = _all_rows(c)
     if len(rows) <= SHOWN:
         return rows
+    # Both ends, the first wrong ones of either walk, and the worst: SHOWN at the most
     wrong = [i for i, row in enumerate(rows) if not row.is_right]
     off = [row.numbers.difference if row.numbers else 0.0 for row in rows]
     worst = max(range(len(rows)), key=off.__getitem__)
@@ -268,5 +269,6 @@ def _places(layers: tuple[int, ...]) -> str:
 
 
 def _some(things: tuple) -> str:
+    # Eight steps of four letters fit a line with their places
     shown = things if len(things) <= 8 else (*things[:3], "...", things[-1])
     return ", ".join(map(str, shown))

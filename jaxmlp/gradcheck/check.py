@@ -116,6 +116,7 @@ def _nearby(truth: Truth) -> Any:
     """Half as large, with noise: away from a minimum and from saturation."""
 
     def moved(array: np.ndarray) -> np.ndarray:
+        # 0.05: a twentieth tells one sample or unit from another
         noise = np.random.default_rng(array.size).standard_normal(array.shape)
         return (array * (0.5 + 0.05 * noise)).astype(array.dtype)
 
@@ -141,6 +142,7 @@ def _anew(truth: Truth) -> Any:
 
 def _settled(certificate: Certificate, there: Certificate) -> Certificate:
     """The certificate with its undecided rows as they came out there."""
+    # What is wrong there is wrong; what is right there has to be right here too, if one can tell
     nearby, settled = {row.name: row for row in there.rows}, {}
     for row in certificate.rows:
         telling = (Verdict.RIGHT, Verdict.WRONG) if _agrees(row) else (Verdict.WRONG,)
@@ -148,6 +150,7 @@ def _settled(certificate: Certificate, there: Certificate) -> Certificate:
             settled[row.name] = row.why
     if not settled:
         return certificate
+    # The same certificate with these rows, and the reasons
     rows = tuple(nearby[row.name] if row.name in settled else row for row in certificate.rows)
     notes = [
         f"{listed([name for name in settled if settled[name] == why])}: {why.split(':')[0]}, "

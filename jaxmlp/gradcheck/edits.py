@@ -97,6 +97,7 @@ def _of_weight(place: Place) -> Iterator[Edit]:
     record, dZ, number = place.record, place.dZ, place.number
     records, divisor = place.tape.records, place.tape.divisor
     A = record.A_prev
+    # Another order, or another array in the place of A
     yield Edit("transposed", dZ.T @ A / divisor)
     yield Edit("wrong_A", record.A.T @ dZ / divisor)
     for down in range(1, number):
@@ -104,6 +105,7 @@ def _of_weight(place: Place) -> Iterator[Edit]:
         yield Edit("far_A", records[number - 1 - down].A_prev.T @ dZ / divisor, words)
     if number > 1:
         yield Edit("Z_for_A", records[number - 2].Z.T @ dZ / divisor)
+    # The samples averaged or mixed up
     yield Edit("product_of_means", np.outer(A.mean(axis=0), dZ.mean(axis=0)))
     for order, rows in orders(len(dZ)):
         yield Edit("rows_apart", A[rows].T @ dZ / divisor, {"order": order})
@@ -151,7 +153,7 @@ def _after_all(right: np.ndarray, given: np.ndarray, parameter: np.ndarray) -> I
         yield Edit("clipped", np.clip(right, -limit, limit), {"limit": f"{limit:g}"})
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=4)  # problems in turn
 def orders(m: int) -> list[tuple[str, np.ndarray]]:
     """Return ways in which m rows are put in another order, on purpose or not; [] for one row."""
     rows = np.arange(m)
@@ -186,7 +188,8 @@ def _fitted_factor(place: Place, given: np.ndarray | None, right: np.ndarray) ->
     fitted = float(np.vdot(r, c) / np.vdot(r, r))
     factor = fitted * (size(given) / size(right))
     is_near = bool(np.abs(c - fitted * r).max() < 0.02)  # half precision rounds by a hundredth
-    if not is_near or not np.isfinite(factor) or factor == 0 or abs(factor - 1) <= 1e-12:
+    is_one = abs(factor - 1) <= 1e-12  # to the rounding of long sums
+    if not is_near or not np.isfinite(factor) or factor == 0 or is_one:
         return []
     meaning = of_what(factor, *place.tape.Y.shape, *place.record.layer.W.shape)
     words = {"factor": f"{factor:.4g}", "why": f": {meaning}" if meaning else ""}
@@ -204,7 +207,7 @@ def of_what(factor: float, m: int, K: int, d_in: int, d_out: int) -> str:
     for names in (*itertools.combinations(known, 1), *itertools.combinations(known, 2)):
         for powers in itertools.product((1, -1), repeat=len(names)):
             value = math.prod(values[n] ** p for n, p in zip(names, powers, strict=True))
-            if abs(value / abs(factor) - 1) < 1e-5:
+            if abs(value / abs(factor) - 1) < 1e-5:  # what float32 shows of a factor
                 over = [name for name, power in zip(names, powers, strict=True) if power > 0]
                 under = [name for name in names if name not in over]
                 product = " ".join(over) or "1"
@@ -219,14 +222,17 @@ def of_what(factor: float, m: int, K: int, d_in: int, d_out: int) -> str:
 
 def of_step(place: Place, given: Arrays, steps: Arrays) -> Iterator[Flow]:
     """Yield the places with a mistake in one step, in dA, dU, dS or dZ."""
+    # A factor, in all that follows
     right = leaves(place)
     largest = max(right, key=lambda name: right[name].size)
     fitted = _fitted_factor(place, given.get(largest), right[largest])
     for mistake, factor, words in (*_known_factors(place), *fitted):
         yield Flow(mistake, "dZ", _mapped(place, lambda x, f=factor: f * x), words)
+    # Another order of the samples
     for order, rows in _row_orders(place, steps.get(f"dZ{place.number}")):
         moved = _mapped(place, lambda x, rows=rows: x[rows])
         yield Flow("rows_moved", "dZ", dataclasses.replace(moved, dA=place.dA), {"order": order})
+    # Another step
     edits = {
         "dA": _wrong_dA(place, right, given),
         "dU": _wrong_dU(place),
@@ -345,7 +351,7 @@ def _wrong_slopes(place: Place) -> Iterator[Edit]:
     yield Edit("derivative_at_A", elementwise(act, layer, record.A)[1])
     yield Edit("derivative_twice", record.prime**2)
     yield Edit("gate_of_dA", elementwise(act, layer, place.dA)[1])
-    # That of another layer, of a dozen near ones
+    # That of another layer, of the 12 nearest: a slip reaches no further
     others = sorted(set(range(1, hidden + 1)) - {number}, key=lambda l: abs(l - number))
     for other in others[:12] if number <= hidden else ():
         if place.tape.records[other - 1].A.shape == record.A.shape:
@@ -395,6 +401,7 @@ def _wrong_dS(place: Place) -> Iterator[Edit]:
         yield Edit("skip_through_gate", place.dS - skip + place.above.dZ)
     if record.spec.norm is None:
         return
+    # dS = r (dU - along - mean), without some of it
     along = record.U * np.mean(record.U * dU, axis=1, keepdims=True)
     mean = np.mean(dU, axis=1, keepdims=True)
     for mistake, inner in (

@@ -10,9 +10,9 @@ from jaxmlp.gradcheck import answers, numeric, wholes
 from jaxmlp.gradcheck.answers import Answer
 from jaxmlp.gradcheck.certificate import Certificate, environment, order
 from jaxmlp.gradcheck.judge import Numbers, Row, Verdict, error, flushed, judge, numbers, size
-from jaxmlp.gradcheck.names import cast, dtype_of, eps_of, listed, split
+from jaxmlp.gradcheck.names import VALUE, cast, dtype_of, eps_of, listed, split
 from jaxmlp.gradcheck.precision import SAFETY, Precision, precision
-from jaxmlp.gradcheck.reference import FLOAT64, VALUE, Truth
+from jaxmlp.gradcheck.reference import FLOAT64, Truth
 from jaxmlp.storage import layers
 
 ROUTED = 32  # arrays that the second route looks at; of more, so many at equal distances
@@ -67,6 +67,7 @@ def examine(candidate: Callable, truth: Truth, rtol: float | None) -> Examined:
 def verdicts(here: Examined) -> Certificate:
     """Return the certificate without its diagnoses."""
     doubtful = _disagreements(here)
+    # Two references that disagree certify nothing
     disputed = [name for name, is_disputed in doubtful.items() if is_disputed]
     disputes = [*here.truth.disputes]
     if disputed:
@@ -74,6 +75,7 @@ def verdicts(here: Examined) -> Certificate:
             f"autodiff of J and its numeric derivative disagree in {listed(disputed)}: J holds a "
             "rule or a stop_gradient that is not its derivative; give reference="
         )
+    # A row for each array, each step that this network has, and the value
     steps = [name for name in here.answer.steps if name in here.truth.steps]
     return Certificate(
         tuple(_row(here, name, name in doubtful) for name in here.truth.gradient),
@@ -126,7 +128,7 @@ def _is_coarse(answer: Answer, truth: Truth, rtol: float | None) -> bool:
     """Whether float64 arrays hold the errors of float32 on the way."""
     given, right = answer.gradient, truth.gradient
     known = truth.trusted and rtol is None and truth.dtype == FLOAT64
-    if not known or answer.dtype != FLOAT64 or given.keys() != right.keys():
+    if not known or not given or answer.dtype != FLOAT64 or given.keys() != right.keys():
         return False
     if any(given[name].shape != array.shape for name, array in right.items()):
         return False
@@ -154,7 +156,7 @@ def _share(truth: Truth, answer: Answer) -> float:
 def _compared(truth: Truth, own: Precision, name: str, given: np.ndarray, scale=1.0) -> Row:
     """The verdict on an array of the gradient or a step, which came multiplied by scale."""
     right = truth.gradient[name] if name in truth.gradient else truth.steps[name]
-    also = [arrays[name] * scale for arrays in own.also if name in arrays]
+    also = [truth.also[name] * scale] if name in truth.also else []
     off = own.off.get(name, 0.0) * scale
     row = judge(name, given, right * scale, own.tolerances[name], own.eps, also, off)
     return row._replace(layer=split(name)[1] if truth.layered else None, dtype=str(own.dtype))
@@ -196,11 +198,13 @@ def _by_second_route(here: Examined, name: str) -> Row:
         return row
     if not np.isfinite(array).all():
         return row._replace(verdict=Verdict.NOT_FINITE)
+    # Whether it can be seen
     row, given = row._replace(second_route=_route(here, name, array)), flushed(array)
     if not seen:
         return row.undecided("the numeric derivative cannot see it here")
     if not given.any() and not any(sight.derivative for sight in seen):
         return row._replace(second_route="").undecided(ZERO)
+    # How far it is off along the worst direction
     allowed = max(own.tolerances[name], *(sight.resolution(given) for sight in seen))
     worst = max(sight.difference(given) for sight in seen)
     verdict = Verdict.RIGHT if worst <= allowed else Verdict.WRONG
@@ -220,10 +224,10 @@ def _value_row(here: Examined) -> Row | None:
         given, own = here.exact_answer.value, here.exact
     array, dtype = answers.number(given), str(own.dtype)
     if array is None:
-        return Row(VALUE, None, Verdict.WRONG_SHAPE, dtype=dtype)
+        return Row("J", None, Verdict.WRONG_SHAPE, dtype=dtype)
     size = truth.tapes[0].size if truth.tapes else 0.0  # the loss's terms, which may cancel in it
     right = np.asarray(truth.value + size)
-    row = judge(VALUE, array + size, right, own.tolerances[VALUE], own.eps)
+    row = judge("J", array + size, right, own.tolerances[VALUE], own.eps)
     return row._replace(dtype=dtype)
 
 

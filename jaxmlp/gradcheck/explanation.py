@@ -50,6 +50,7 @@ def _noted(result: Certificate, *notes: str) -> Certificate:
 
 
 def _remarks(here: Examined, result: Certificate) -> list[str]:
+    # Where and how it was compared
     own, notes = str(here.own.dtype), []
     exact = [row.name for row in result.rows if row.dtype and row.dtype != own]
     if exact:
@@ -64,6 +65,7 @@ def _remarks(here: Examined, result: Certificate) -> list[str]:
         notes.append(f"{listed(wrong_steps)}: not as in E3, though the gradient is right")
     if here.truth.trusted and len(here.sights) < len(here.judged):
         notes.append(f"the second route looked at {len(here.sights)} arrays")
+    # The dtype that came
     params, gradient = dtype_of(here.truth.args[0]), here.answer.dtype
     if here.answer.gradient and here.own.eps > max(eps_of(params), eps_of(gradient)):
         notes.append(f"the numbers are as exact as {own}, not as {gradient}: {own} is on the way")
@@ -136,7 +138,7 @@ def _whole(here: Examined) -> Finding | None:
     # Of a function that nobody knows: a factor, or differences of which only the size tells
     if not here.truth.tapes and (found := _factors(here)):
         return Finding(found)
-    if not here.truth.tapes and worst < 1e-3:
+    if not here.truth.tapes and worst < 1e-3:  # the coarsest differences in use
         mend = f"this looks numerical: {_digits(worst)}"
         return Finding((Diagnosis("finite_differences", layers, mend),))
     return None
@@ -205,7 +207,8 @@ def _matcher(here: Examined, given: Arrays, steps: Arrays) -> Callable[[str, np.
         if x.shape != array.shape:
             return False
         if array.shape == shape and tolerance < VAGUE and name in largest:
-            # Nearly all that do not match are refused by one entry, the largest that was given
+            # Nearly all that do not match are refused by one entry, the largest that was given;
+            # 5: beyond the 4 below, whichever of the two arrays is the larger
             at = largest[name]
             if x.flat[at] and abs(x.flat[at] - array.flat[at]) > 5 * tolerance * abs(x.flat[at]):
                 return False

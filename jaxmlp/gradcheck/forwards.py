@@ -51,6 +51,7 @@ def again(
     layers: the parameters of the forward pass; the backward pass keeps its own. steps: Z1, A1, ...
     in the place of what comes out. output_of: another (A, act') of a layer, from its new record.
     """
+    # From X, layer by layer: as before while nothing has changed
     steps, records, S = steps or {}, [], None
     A = tape.records[0].A_prev if X is None else X
     for number, old in enumerate(tape.records, start=1):
@@ -58,6 +59,7 @@ def again(
         Z, record = steps.get(f"Z{number}"), old
         if Z is not None or A is not old.A_prev or layer is not old.layer:
             record = passed(old.spec, layer, A, S, Z)._replace(layer=old.layer)
+        # Another output
         if f"A{number}" in steps:
             record = record._replace(A=steps[f"A{number}"])
         if (new := output_of(number, record)) is not None:
@@ -139,6 +141,7 @@ def _activations(tape: Tape) -> Iterator[Forward]:
 def _outputs(tape: Tape) -> Iterator[Forward]:
     """Something else in the place of the output's activation."""
     first, L, Z = tape.records[0], len(tape.records), tape.records[-1].Z
+    # The hidden activation is taken of the output's Z
     relu = np.maximum(Z, 0)
     hidden = elementwise(first.spec.activation, first.layer, Z)[0] if L > 1 else relu
     outputs = {
@@ -162,6 +165,7 @@ def _outputs(tape: Tape) -> Iterator[Forward]:
 
 
 def _data(tape: Tape) -> Iterator[Forward]:
+    # The rows and the scale of X
     X, Y, L = tape.records[0].A_prev, tape.Y, len(tape.records)
     for order, rows in orders(len(X)):
         yield Forward("X_moved", [1], "Z", again(tape, X=X[rows]), {"order": order})
@@ -172,6 +176,7 @@ def _data(tape: Tape) -> Iterator[Forward]:
         ("centred", X - mean),
     ):
         yield Forward("X_scaled", [1], "Z", again(tape, X=new), {"what": what})
+    # The rows and the columns of Y
     targets = [(f"its rows {order}", Y[rows]) for order, rows in orders(len(Y))]
     if Y.shape[1] > 1:
         what = "classes counted from another number"

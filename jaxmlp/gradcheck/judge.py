@@ -91,7 +91,7 @@ def judge(
     Args:
       tolerance: how large `max|given - right| / max|right|` may be.
       eps: of the dtype that judges; it sizes the ulp.
-      also: arrays that are right too, as those with another derivative at a kink.
+      also: other arrays that are right too.
       off: how far each entry may move at kinks.
     """
     if given.shape != right.shape:
@@ -102,12 +102,12 @@ def judge(
     slack = tolerance * np.abs(right).max(initial=0)
     at_kinks = np.broadcast_to(off > slack, right.shape)
     row = row._replace(at_kinks=int(at_kinks.sum()))
-    # One derivative at all kinks
+    # One of the right arrays
     for reference in (right, *also):
         if error(given, reference) <= tolerance:
             found = numbers(given, reference, eps)
             return row._replace(verdict=Verdict.RIGHT, numbers=found)
-    # Each unit its own
+    # Or the right one, but for the side that each unit chose at its kink
     if at_kinks.any() and (np.abs(flushed(given) - right) <= off + slack).all():
         found = numbers(np.where(at_kinks, right, flushed(given)), right, eps)
         return row._replace(verdict=Verdict.RIGHT, numbers=found)

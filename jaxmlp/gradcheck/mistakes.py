@@ -106,6 +106,7 @@ FORWARDS = {
 UNKNOWN = "unknown"
 MENDS = {**FACTORS, **ARRAYS, **STEPS, **FORWARDS, UNKNOWN: "none of the known mistakes gives it"}
 
+# What it costs to believe a mistake, in mistakes: 7 known ones are better than an unknown one
 SPECIAL = 1.01  # of a mistake that may also look like a simpler one: then that one is named alone
 FITTED = 1.25  # of a mistake with a fitted number: one without such a number is believed first
 WEIGHTS = {
@@ -115,6 +116,5 @@ WEIGHTS = {
 
 
 def weight(mistake: str) -> float:
-    """Return what it costs to believe a mistake, in mistakes; less than 8 known ones are better
-    than an unknown one."""
+    """Return what it costs to believe a mistake, in mistakes."""
     return WEIGHTS.get(mistake, 1.0)

@@ -14,6 +14,7 @@ from jaxmlp.layer import Layer
 from jaxmlp.storage import as_dict, count, is_stacked
 
 Arrays = dict[str, np.ndarray]
+VALUE = ""  # the name of J's value among arrays: no array of a gradient has it
 
 
 def is_layered(params: Any) -> bool:
@@ -37,6 +38,7 @@ def _path(path) -> str:
 
 def replaced(params: Any, name: str, array: np.ndarray) -> Any:
     """Return params with the array of that name exchanged."""
+    # By its path, or of a network by layer and field, also inside a stack
     if not is_layered(params):
         flat, structure = jax.tree_util.tree_flatten_with_path(params)
         new = [array if _path(path) == name else leaf for path, leaf in flat]

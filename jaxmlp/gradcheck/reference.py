@@ -26,12 +26,11 @@ from jaxmlp.gradcheck.names import (
     split,
 )
 from jaxmlp.gradcheck.rounding import Rounding, rounding
-from jaxmlp.gradcheck.tape import Tape, backward, forward
+from jaxmlp.gradcheck.tape import Tape, backward, backward_steps, forward, forward_steps, walk
 from jaxmlp.objective import Objective
 from jaxmlp.storage import count, layers
 
 FLOAT64 = np.dtype(np.float64)
-VALUE = "J"  # the name of the value among the arrays
 
 
 class Truth(NamedTuple):
@@ -43,8 +42,8 @@ class Truth(NamedTuple):
     casts to less than float64. notes, disputes: for the certificate.
 
     Of an Objective alone: the tapes that are right, the first by the formulas and the second, if
-    there is one, for targets whose rows sum to 1 up to rounding only; the steps of the first; and
-    how rounding grows in it.
+    there is one, for targets whose rows sum to 1 up to rounding only; the steps of the first; also:
+    the gradient and the steps of the second; and how rounding grows in the first.
     """
 
     J: Any
@@ -59,6 +58,7 @@ class Truth(NamedTuple):
     disputes: tuple[str, ...] = ()
     tapes: tuple[Tape, ...] = ()
     steps: Arrays = {}  # noqa: RUF012
+    also: Arrays = {}  # noqa: RUF012
     rounding: Rounding | None = None
 
     @property
@@ -148,13 +148,16 @@ def _with_tape(truth: Truth) -> Truth:
         plain = layers(jax.tree.map(np.asarray, params))
         tape = forward(truth.J, plain, X, Y)
         growth = rounding(truth.J, plain, X, Y, tape)
-        tapes = [tape]
-        # J's own derivative is A sum(Y) - Y, and the formula's A - Y
+        tapes, also = [tape], {}
+        # J's derivative is A sum(Y) - Y, the formula A - Y: the same for rows right to 4 eps
         off = np.abs(tape.Y.sum(axis=1) - 1).max(initial=0)
         if truth.J.loss == losses.cross_entropy and off > 4 * eps_of(FLOAT64):
             tapes.append(tape._replace(dZ=tape.records[-1].A - tape.Y))
-        steps = {name: x for name, x in backward(tape).items() if name not in truth.gradient}
-    return truth._replace(tapes=tuple(tapes), steps=steps, rounding=growth)
+            also = backward(tapes[1])
+        steps = forward_steps(tape)
+        for place in walk(tape):
+            steps |= backward_steps(place)
+    return truth._replace(tapes=tuple(tapes), steps=steps, also=also, rounding=growth)
 
 
 # --- autodiff -------------------------------------------------------------------------------------
@@ -203,6 +206,7 @@ def look_inside(J: Callable, args: tuple, dtype) -> tuple[tuple[str, ...], str |
             jaxpr = jax.make_jaxpr(J)(*cast(args, dtype)).jaxpr
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
             return (), None
+    # Rules that are not JAX's, and casts
     rules, narrow = [], None
     for eqn in _equations(jaxpr):
         if "custom_vjp" in eqn.primitive.name or "custom_jvp" in eqn.primitive.name:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmlp import losses
 from jaxmlp.gradcheck.judge import PIECE, gap
-from jaxmlp.gradcheck.names import Arrays
+from jaxmlp.gradcheck.names import VALUE, Arrays
 from jaxmlp.gradcheck.tape import (
     NOISE,
     Noise,
@@ -44,7 +44,8 @@ class Rounding(NamedTuple):
 def rounding(J: Objective, layers: Sequence[Layer], X, Y, tape: Tape, draws: int = 3) -> Rounding:
     """Measure how rounding grows on its way: repeat both passes with noise in every step.
 
-    Monte-Carlo arithmetic (Parker 1997, "Monte Carlo arithmetic"), the largest of some draws.
+    Monte-Carlo arithmetic (Parker 1997, "Monte Carlo arithmetic"). The largest of some draws
+    counts, because one may be lucky.
     """
     noise, largest = noise_of(np.random.default_rng(0)), collections.defaultdict(float)
     drift = [np.zeros_like(record.U) for record in tape.records]
@@ -60,7 +61,7 @@ def rounding(J: Objective, layers: Sequence[Layer], X, Y, tape: Tape, draws: int
 
 def _side_by_side(noisy: Tape, tape: Tape, noise: Noise) -> Iterator[tuple]:
     """Yield name, noisy and exact numbers of everything, some rows of a weight at a time."""
-    yield "J", np.asarray(noisy.value), np.asarray(tape.value)
+    yield VALUE, np.asarray(noisy.value), np.asarray(tape.value)
     exact = forward_steps(tape)
     yield from ((name, array, exact[name]) for name, array in forward_steps(noisy).items())
     for place, right in zip(walk(noisy, noise), walk(tape), strict=True):

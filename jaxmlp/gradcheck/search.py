@@ -79,19 +79,14 @@ class Made(NamedTuple):
 
 
 class Way(NamedTuple):
-    """A place of the walk, None at its end, and the mistakes that lead there.
+    """A place of the walk, and the mistakes that lead there.
 
     off: how many of the given steps differ from those of the way.
     """
 
-    place: Place | None
+    place: Place
     made: tuple[Made, ...] = ()
     off: int = 0
-
-    @property
-    def number(self) -> int:
-        """The layer that is to be explained next; 0 at the end."""
-        return 0 if self.place is None else self.place.number
 
     @property
     def weight(self) -> float:
@@ -102,24 +97,36 @@ class Way(NamedTuple):
     @property
     def rank(self) -> tuple:
         # A given step that differs speaks against a way, but less than another mistake would
-        return self.number, self.weight + 0.5 * self.off, len(self.made)
+        return self.weight + 0.5 * self.off, len(self.made)
+
+
+class Walked(NamedTuple):
+    """The ways of one search, the best first; stuck: the layer that none explains, or 0."""
+
+    ways: list[Way]
+    stuck: int
+
+    @property
+    def rank(self) -> tuple:
+        return self.stuck, *self.ways[0].rank
 
 
 def diagnose(tapes: Iterable[Tape], case: Case) -> Finding:
     """Return the mistakes that explain the candidate with the least, from one of the tapes."""
     best = None
     for tape in tapes:
-        for ways, enough in _searches(tape, case):
-            if best is None or ways[0].rank < best[0].rank:
-                best = ways
-            if best[0].number == 0 and best[0].weight < min(enough, BELIEVED):
+        for walked, enough in _searches(tape, case):
+            if best is None or walked.rank < best.rank:
+                best = walked
+            price = np.inf if best.stuck else best.ways[0].weight
+            if price < min(enough, BELIEVED):
                 return _finding(best)
-            if best[0].number == 0 and best[0].weight < enough:
+            if price < enough:
                 break
     return Finding() if best is None else _finding(best)
 
 
-def _searches(tape: Tape, case: Case) -> Iterator[tuple[list[Way], float]]:
+def _searches(tape: Tape, case: Case) -> Iterator[tuple[Walked, float]]:
     """Yield the ways with the right forward pass and with a mistaken one, the likelier first.
 
     With each comes the weight below which the next search, which costs more, is not needed.
@@ -136,7 +143,7 @@ def _searches(tape: Tape, case: Case) -> Iterator[tuple[list[Way], float]]:
     if forward or (first == output.number and not has_forward_steps):
         starts = list(_mistaken_starts(tape, case, forward))
         # Those that give the output's arrays; all of them only if nothing else is known
-        good = [way for way in starts if way.place and _is_explained(way.place, case)]
+        good = [way for way in starts if _is_explained(way.place, case)]
         for some in (good, starts):
             if some:
                 yield _search(some, case, output.number + 1), weight(UNKNOWN)
@@ -180,34 +187,27 @@ def _fits(given: np.ndarray | None, right: np.ndarray | None) -> bool:
 # --- the walk -------------------------------------------------------------------------------------
 
 
-def _search(ways: list[Way], case: Case, look_from: int) -> list[Way]:
-    """Go from layer to layer; the best ways end at 0, or at the layer where none goes on."""
-    while ways[0].place is not None:
+def _search(ways: list[Way], case: Case, look_from: int) -> Walked:
+    """Go from layer to layer, down to the first or to the one where no way goes on."""
+    for number in range(ways[0].place.number, 0, -1):
         # Ways that meet at one place share the search for what goes on from it
         groups: dict[Place, list[Way]] = {}
         for way in ways:
-            if way.place is not None:
-                groups.setdefault(way.place, []).append(way)
-        options = [
-            Way(place, (*way.made, *made), way.off + _steps_off(place, case))
-            for start, same in groups.items()
-            for place, made in _options(start, case, look_from, _mistakes_of(same))
-            for way in same
-        ]
+            groups.setdefault(way.place, []).append(way)
+        options = []
+        for start, same in groups.items():
+            before = {made.mistake for way in same for made in way.made}
+            for place, made in _options(start, case, look_from, before):
+                off = _steps_off(place, case)
+                options += [Way(place, (*way.made, *made), way.off + off) for way in same]
         if not options:
-            return ways
-        best = sorted(options, key=lambda way: way.rank)[:BEAM]
-        under = {place: below(place) if place.number > 1 else None for place in _places_of(best)}
-        ways = [way._replace(place=under[way.place]) for way in best if way.place]
-    return ways
-
-
-def _places_of(ways: list[Way]) -> set[Place]:
-    return {way.place for way in ways if way.place is not None}
-
-
-def _mistakes_of(ways: list[Way]) -> set[str]:
-    return {made.mistake for way in ways for made in way.made}
+            return Walked(ways, number)
+        # The best go on, and those that met stay together
+        ways = sorted(options, key=lambda way: way.rank)[:BEAM]
+        if number > 1:
+            under = {place: below(place) for place in {way.place for way in ways}}
+            ways = [way._replace(place=under[way.place]) for way in ways]
+    return Walked(ways, 0)
 
 
 def _steps_off(place: Place, case: Case) -> int:
@@ -292,7 +292,7 @@ def _in_arrays(
             return []
     # Four alternatives for one array are enough: their combinations grow fast
     together = itertools.product(*(some[:4] for some in choices))
-    return sorted(together, key=lambda made: Way(None, made).weight)[:BEAM]
+    return sorted(together, key=lambda made: Way(place, made).weight)[:BEAM]
 
 
 def _explanations(place: Place, name: str, right, case: Case, known: set[str]) -> list[Made]:
@@ -306,6 +306,7 @@ def _explanations(place: Place, name: str, right, case: Case, known: set[str]) -
 
 def _unexplained(place: Place, case: Case) -> Iterator[Option]:
     """Go on where no known mistake does: from dZ as it was given, or if another array is right."""
+    # The steps that were given
     l, made = place.number, ()
     given, dA = case.steps.get(f"dZ{l}"), case.steps.get(f"dA{l}")
     has_dZ, has_dA = _fits(given, place.dZ), _fits(dA, place.dA)
@@ -315,6 +316,7 @@ def _unexplained(place: Place, case: Case) -> Iterator[Option]:
         place = dataclasses.replace(
             place, dA=dA if has_dA else place.dA, dU=given, dS=given / place.record.alpha, dZ=given
         )
+    # Its arrays, by known mistakes or as unknown ones
     arrays = leaves(place)
     wrong = _wrong(arrays, case)
     found = _in_arrays(place, arrays, wrong, case, set(MENDS))
@@ -331,13 +333,14 @@ def _unknown(layer: int, step: str) -> Made:
 # --- in words -------------------------------------------------------------------------------------
 
 
-def _finding(ways: list[Way]) -> Finding:
+def _finding(walked: Walked) -> Finding:
     """The best ways as alternatives of the first mistake, and what comes after the very best."""
-    chains = [_diagnoses(way.made) for way in ways if way.rank[:2] == ways[0].rank[:2]]
+    least = walked.ways[0].rank[0]
+    chains = [_diagnoses(way.made) for way in walked.ways if way.rank[0] == least]
     chains = [chain for chain in chains if chain]
     firsts = dict.fromkeys(chain[0] for chain in sorted(chains, key=lambda c: len(c[0].steps)))
     further = next((chain[1:] for chain in chains if chain[0] == next(iter(firsts))), ())
-    return Finding(tuple(firsts), tuple(further), ways[0].number)
+    return Finding(tuple(firsts), tuple(further), walked.stuck)
 
 
 def _diagnoses(made: tuple[Made, ...]) -> list[Diagnosis]:

@@ -239,6 +239,7 @@ def through_activation(record: Record, dA):
 def from_dU(place: Place, noise: Noise = quiet) -> Place:
     """Return the place with dS and dZ computed from dU: norm, skip, gate."""
     record, dU, skip = place.record, place.dU, place.skip
+    # Through the norm
     dS = dU
     if record.spec.norm is not None:
         of_U = np.mean(record.U * dU, axis=1, keepdims=True)
@@ -247,6 +248,7 @@ def from_dU(place: Place, noise: Noise = quiet) -> Place:
             record.r * (dU - record.U * of_U - mean),
             lambda: record.r * (np.abs(dU) + np.abs(record.U * of_U) + np.abs(mean)),
         )
+    # The stream of the layer above
     if skip is not None:
         own = dS
         dS = noise(own + skip, lambda: np.abs(own) + np.abs(skip))

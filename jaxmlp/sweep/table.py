@@ -25,7 +25,7 @@ REMEDIES = ("residual", "norm")
 _SWEEP = ("loss", "dtype", "data", "engine")
 _TRAINING = ("objective", "optimizer", "dtype", "data", "engine", "learning_rate", "step")
 _SCORES = ("loss", "accuracy", "validation_loss", "validation_accuracy", "diverged")
-MOST_NETWORKS = 20  # that a notebook shows
+MOST_NETWORKS = 20  # chosen: the most networks that a notebook shows
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -33,11 +33,11 @@ class SweepTable:
     """Hold a sweep, one row for each network and layer, as named columns of equal length.
 
     Columns: activation, init, depth, width, seed; layer (1..L), distance = L - layer; every field
-    of `GradientFlow`; residual, norm (None for none); loss; and what a store tells apart: dtype,
-    data (of X and Y, the first digits of their SHA-256), engine (its version). That of a
-    `training_sweep` has a step, learning_rate and optimizer too; there `loss` is a number and
-    `objective` its name. With `theory=True` a `depth_sweep` adds predicted, sd and z. `len(table)`
-    counts its rows, as that of a data frame.
+    of `GradientFlow`; residual, norm (None without); loss, dtype, data (the first digits of the
+    SHA-256 of X and Y) and engine (its version). The table of a `training_sweep` also has step,
+    learning_rate, optimizer and the scores; its `loss` is a number, and `objective` is the name of
+    the loss. With `theory=True` a `depth_sweep` adds predicted, sd and z. `len(table)` is the
+    number of rows, as of a data frame.
     """
 
     _source: Columns | Callable[[], Columns]
@@ -138,18 +138,20 @@ class SweepTable:
 
         dS is the derivative of the stream; in networks without a residual it is dZ.
 
-        `log10_change` = log10 of the norm at the first hidden layer over that at the last one;
-        `factor_per_layer` = the geometric mean of the steps between them (NaN for one hidden
-        layer). `verdict`: "healthy" if the norm changes by less than 2 decades in all, which one
-        learning rate bridges, or by a factor between `vanishing` and `exploding` a layer; else
-        "vanishing" or "exploding"; "not finite" if a number left the range, "incomplete" (with NaN)
-        for a network of which the table lacks layers.
+        log10_change: log10 of the norm at the first hidden layer over that at the last one.
+        factor_per_layer: the geometric mean of the steps between them; NaN for one hidden layer.
+        verdict: "healthy" if the norm changes by less than 2 decades in all, with which one
+          learning rate copes, or by a factor between `vanishing` and `exploding` a layer; else
+          "vanishing" or "exploding"; "not finite" if a number left the range; "incomplete", with
+          NaN, if the table lacks layers.
 
-        With `over_seeds` one dict for each cell, medians over its networks, with their spread:
-        `networks`, their number, and of log10_change `change_sd` (with n - 1; NaN for one network),
-        `change_q25` and `change_q75`, quartiles. Of a table with theory also `predicted` and
-        `predicted_sd`, what mean field says of log10_change, and `z`, their difference in standard
-        errors; the verdict goes on ", as predicted for width n" if |z| is at most 3.
+        With `over_seeds` there is one dict for each cell of the grid, with medians over its
+        networks, their number `networks`, and the spread of log10_change: `change_sd` (with n - 1;
+        NaN for one network) and the quartiles `change_q25`, `change_q75`.
+
+        A table with theory also gives `predicted` and `predicted_sd`, the prediction of
+        log10_change, and `z`, the difference in standard errors. If |z| is at most 3, the verdict
+        ends with ", as predicted for width n".
         """
         if not 0 < vanishing < exploding:
             raise ValueError(f"expected 0 < vanishing < exploding, got {vanishing} and {exploding}")
@@ -165,10 +167,10 @@ class SweepTable:
         found = []
         for network, measured in cells.items():
             row = dict(zip(shown, map(_plain, network), strict=True))
-            row |= {name: float(np.median([own[name] for own in measured])) for name in measured[0]}
+            row |= {name: float(np.median([one[name] for one in measured])) for name in measured[0]}
             steps, change = row["depth"] - 1, row["log10_change"]
             row["factor_per_layer"] = 10.0 ** (change / steps) if steps else np.nan
-            changes = np.array([own["log10_change"] for own in measured])
+            changes = np.array([one["log10_change"] for one in measured])
             row |= spread(changes) if over_seeds else {}
             row["verdict"] = verdict(change, steps, vanishing, exploding)
             if "predicted" in row:
@@ -177,7 +179,7 @@ class SweepTable:
         return found
 
     def _measured(self, rows: slice) -> dict[str, float]:
-        """What the summary says of one network; NaN if it lacks layers."""
+        """Return the summary's numbers of one network; NaN if it lacks layers."""
         whole = self._is_whole(rows)
         scores = [name for name in _SCORES if self._trained and name in self._columns]
         found = {name: float(self._columns[name][rows][0]) for name in scores}
@@ -200,7 +202,7 @@ class SweepTable:
         return [slice(a, b) for a, b in itertools.pairwise([*starts, len(keys)])]
 
     def _key(self, row: int) -> tuple:
-        """What tells the network of a row from all others."""
+        """Return what distinguishes the network of a row from all others."""
         values = (_plain(self._columns[name][row]) for name in (*NETWORK, *REMEDIES, *self._told))
         return tuple(None if v != v else v for v in values)  # NaN
 
@@ -234,6 +236,7 @@ class SweepTable:
             name: [None if v is None else str(v) for v in column] if name in as_text else column
             for name, column in self._columns.items()
         }
+        # With polars, or else with pyarrow
         with contextlib.suppress(ModuleNotFoundError):
             import polars  # pyright: ignore[reportMissingImports]
 
