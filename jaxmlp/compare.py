@@ -48,6 +48,10 @@ def _of_layer(candidate: Layer, reference: Layer) -> Array:
 
 
 def _ratio(c, r, lead: int):
+    if jnp.shape(c) != jnp.shape(r):
+        raise ValueError(
+            f"candidate and reference must have one shape, got {jnp.shape(c)} and {jnp.shape(r)}"
+        )
     axes = tuple(range(lead, r.ndim))
     scale = power_of_two_scale(r, axes)  # exact, and keeps c - r from being flushed to 0
     error, size = (jnp.max(jnp.abs(x), axis=axes) for x in (c * scale - r * scale, r * scale))
@@ -55,6 +59,11 @@ def _ratio(c, r, lead: int):
 
 
 def _on_host(candidate: np.ndarray, reference: np.ndarray) -> float:
+    if candidate.shape != reference.shape:
+        raise ValueError(
+            f"candidate and reference must have one shape, got {candidate.shape} and "
+            f"{reference.shape}"
+        )
     k = magnitude(reference)
     with np.errstate(all="ignore"):  # NaN and infinity are an answer here
         c, r = np.ldexp(candidate, -k), np.ldexp(reference, -k)

@@ -120,6 +120,8 @@ def as_array(name: str, values: Any):
             raise TypeError(f"{name} must be an array of numbers, got dtype {values.dtype}")
         _refuse_explicit_axes(name, values)
         return values
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a plain array: of a masked one the mask would be lost")
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -153,6 +155,7 @@ def as_jax(name: str, values: Any) -> Array:
     if checks.is_concrete(array):
         for part in local_values(array):
             checks.finite(name, part)
+            _refuse_subnormal(name, part)
         if isinstance(values, np.ndarray) and values.dtype != array.dtype:
             _refuse_underflow(name, values, array)
         if array is values:
@@ -165,6 +168,23 @@ def _refuse_underflow(name: str, values: np.ndarray, array: Array) -> None:
         raise ValueError(
             f"{name} underflows: its largest entry, {np.abs(values).max():g}, is 0 in "
             f"{array.dtype}; scale it, or enable x64"
+        )
+
+
+def _refuse_subnormal(name: str, values: np.ndarray) -> None:
+    """Refuse entries that XLA takes as 0 though they are no rounding of the largest."""
+    dtype = np.dtype(np.float64 if values.dtype == np.float64 else np.float32)
+    if values.dtype not in (dtype, jnp.bfloat16):
+        return  # float16 is computed in float32
+    limits, size = np.finfo(dtype), np.abs(values.astype(dtype))
+    largest = size.max(initial=0)
+    if largest == 0 or largest > limits.tiny / limits.eps:
+        return
+    lost = (size > limits.eps * largest) & (size < limits.tiny)
+    if lost.any():
+        raise ValueError(
+            f"{name} underflows: XLA takes entries below {limits.tiny:.3g} as 0, here "
+            f"{size[lost][0]:g} beside the largest, {largest:g}; scale it"
         )
 
 

@@ -35,10 +35,9 @@ def check_loss(loss: Loss, output: Activation, K: int) -> None:
 
     Example:
       >>> half = Loss("half", lambda Z, A, Y: jnp.sum((A - Y) ** 2, axis=1), lambda A, Y: A - Y)
-      >>> check_loss(half, Activation("id", lambda Z: Z, lambda Z, A: 1.0), 1)
+      >>> check_loss(half, linear(), 1)  # doctest: +ELLIPSIS
       Traceback (most recent call last):
-      ValueError: loss 'half': dA(A, Y) gives dJ/dZ = 0.217735 at z = [0.25146], y = [0.0337247], but
-      central differences of value give 0.43547
+      ValueError: loss 'half': dA(A, Y) gives dJ/dZ = ... but central differences of value give ...
     """
     try:
         with np.errstate(all="ignore"):  # NaN and infinity are answers here

@@ -43,8 +43,8 @@ class Loss:
       targets: "numbers"; "probabilities", each in [0, 1]; or a "distribution", whose rows sum to 1
         and which may also be given as labels.
       reduction: "mean" or "sum" over the samples.
-      degree: the integer k where `dA(c A, c Y) = c^k dA(A, Y)` for c > 0; None where there is none. Such a
-        derivative can be taken of values far out of range, scaled into it.
+      degree: the integer k where `dA(c A, c Y) = c^k dA(A, Y)` for c > 0; None where there is none.
+        Such a derivative can be taken of values far out of range, scaled into it.
     """
 
     name: str
