@@ -1,8 +1,9 @@
 """Is the gradient by hand equal to jax.grad, for every activation, loss and depth?
 
-Relative, for every weight, bias and slope of every layer by itself: max|hand - jax| / max|jax|.
-Where float32 cannot decide (no entry above 1e-30, or J overflows) the comparison is made in
-float64, and counted. A network that overflows in float64 too decides nothing, and is counted apart.
+The difference is relative, max|hand - jax| / max|jax|, for each weight, bias and slope of each
+layer. If float32 cannot decide, because no entry is above 1e-30 or J overflows, the comparison is
+made in float64 and counted. If a network overflows in float64 too, it decides nothing and is
+counted apart.
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ class Config(common.Options):
 
 
 def main(config: Config) -> bool:
-    """Return whether a difference is beyond its limit."""
+    """Run the proof; return whether a difference is beyond its limit."""
     import jax
 
     common.check_integers(config, "depths", "width")
@@ -64,7 +65,7 @@ def main(config: Config) -> bool:
 
 
 def cells(config: Config) -> list[tuple]:
-    """Activation, loss, output and depth of every network."""
+    """Yield activation, loss, output and depth of every network."""
     from jaxmlp import activations
 
     names = [name for name in activations.names() if name not in ("softmax", "swish")]
@@ -79,15 +80,18 @@ def cells(config: Config) -> list[tuple]:
 
 
 def _some(i: int, num_depths: int) -> set[tuple[int, int]]:
-    """Loss and depth of the cells that activation i gets by default: the deepest network with the
-    cross-entropy, and two that go round the other losses and depths."""
+    """Return loss and depth of the cells of activation i.
+
+    They are the deepest network with the cross-entropy, and two others; over the activations these
+    go through the other losses and depths.
+    """
     return {(0, num_depths - 1)} | {
         (1 + (i + shift) % (len(LOSSES) - 1), (i + shift) % num_depths) for shift in (0, 2)
     }
 
 
 def compare(activation: str, loss: str, output: str, depth: int, width: int, seed: int):
-    """One row for each leaf of each layer and dtype."""
+    """Yield one row for each leaf of each layer and dtype."""
     import jax
 
     differences = {}
@@ -115,7 +119,7 @@ def compare(activation: str, loss: str, output: str, depth: int, width: int, see
 def _leaves(activation, loss, output, depth, width, seed) -> dict[str, tuple[float, float]]:
     """`{"W1": (relative difference, largest entry of jax.grad), ...}`.
 
-    The size is NaN, undecided, where J itself overflows in this precision.
+    The size is NaN, which means undecided, if J itself overflows in this precision.
     """
     import jax
     import numpy as np
@@ -141,7 +145,7 @@ def _leaves(activation, loss, output, depth, width, seed) -> dict[str, tuple[flo
 
 
 def worst(rows: list[dict]) -> list[dict]:
-    """For each activation and dtype the leaf with the largest difference."""
+    """Return the leaf with the largest difference, for each activation and dtype."""
     table = []
     for activation in dict.fromkeys(row["activation"] for row in rows):
         own = [row for row in rows if row["activation"] == activation]

@@ -1,7 +1,7 @@
 """What do the results say, on one page?
 
-Gathers what the experiments left in the folder of `--out`: their figures, tables and pages, with
-what made them, as one page with a table of contents.
+One page with a table of contents: the figures, tables and pages that the experiments left in the
+folder of `--out`, and for each the command that made it.
 """
 
 import base64
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from experiments import common
 
+IMAGES = {".png": "image/png", ".svg": "image/svg+xml"}
 MOST_ROWS = 100  # of a table that are shown
 
 
@@ -45,7 +46,7 @@ def main(config: Config) -> None:
 
 
 def runs(folder: Path) -> list[dict]:
-    """What the JSON of each run says, by name; others in the folder are left alone."""
+    """Return the JSON of each run in the folder, by name. Other files are ignored."""
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -61,23 +62,24 @@ def runs(folder: Path) -> list[dict]:
 
 
 def section(folder: Path, about: dict) -> str:
-    """One experiment: its question, its figures, its tables, its pages, and what made them."""
+    """Return the section of one experiment: question, figures, tables, pages, provenance."""
     from jaxmlp import report
 
     name, parts = html.escape(about["name"]), []
     for file in about["files"]:
         path = folder / file
-        if path.suffix == ".png":
+        if path.suffix in (".png", ".svg"):
             data = base64.b64encode(path.read_bytes()).decode()
-            alt = html.escape(f"Figure {path.stem}")
-            parts.append(f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"></figure>')
+            alt, kind = html.escape(f"Figure {path.stem}"), IMAGES[path.suffix]
+            parts.append(f'<figure><img alt="{alt}" src="data:{kind};base64,{data}"></figure>')
         elif path.suffix == ".csv":
             rows, more = table(path)
             parts.append('<div class="scroll" tabindex="0" role="region" aria-label="Table">'
                          f"{report.as_html(rows, path.name)}</div>{more}")  # fmt: skip
-        elif path.suffix == ".html":
+        elif path.suffix in (".html", ".pdf"):
             link = html.escape(path.name)
-            parts.append(f'<p>A page to explore: <a href="{link}">{link}</a></p>')
+            what = "figure" if path.suffix == ".pdf" else "page to explore"
+            parts.append(f'<p>A {what}: <a href="{link}">{link}</a></p>')
     made = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>"
                    for k, v in about["made"].items())  # fmt: skip
     state = "" if about["state"] == "finished" else f"<p>{html.escape(about['state'])}</p>"
@@ -88,7 +90,7 @@ def section(folder: Path, about: dict) -> str:
 
 
 def table(path: Path) -> tuple[list[dict], str]:
-    """The first rows of a CSV, and how many there are."""
+    """Return the first rows of a CSV as HTML, and how many there are."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     shown = [{str(name): number(cell) for name, cell in row.items()} for row in rows[:MOST_ROWS]]
@@ -97,7 +99,7 @@ def table(path: Path) -> tuple[list[dict], str]:
 
 
 def number(cell: str):
-    """A number as one, so that it is written as all numbers are; text without CSV's apostrophe."""
+    """Return a number as a number, and text without the apostrophe of CSV."""
     if cell and cell[:2] in ("'=", "'+", "'-", "'@"):
         return cell[1:]
     try:
@@ -107,7 +109,7 @@ def number(cell: str):
 
 
 def asks(name: str) -> str:
-    """The question of an experiment: the first line of its module."""
+    """Return the question of an experiment, the first line of its module."""
     try:
         return (importlib.import_module(f"experiments.{name}").__doc__ or "").splitlines()[0]
     except (ImportError, IndexError, ValueError):

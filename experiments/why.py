@@ -1,9 +1,10 @@
 """My deep network does not learn: why, and what cures it?
 
-The weights are yours (--weights FILE.npz with W1, b1, W2, b2, ..., and X, Y if they are not the
-spiral's), or drawn for --hidden, --depth, --width and --init. It prints for each layer the size of
-dZ and dW, the saturated and dead share, and the share of weights that one step does not move by a
-single bit; the cause in one sentence; and what each remedy makes of it, measured.
+The weights are yours (--weights FILE.npz with W1, b1, W2, b2, ..., and X, Y unless they are the
+spiral's), or they are drawn for --hidden, --depth, --width and --init. For each layer it prints the
+size of dZ and dW, the share of saturated and of dead units, and the share of weights that one step
+does not change by a single bit. Then it prints the cause in one sentence, and measures each
+remedy.
 """
 
 import dataclasses
@@ -73,7 +74,7 @@ def main(config: Config) -> None:
 
 
 def drawn(config: Config) -> tuple[Any, Any, Any]:
-    """Parameters of such a network, and the spiral."""
+    """Return parameters of such a network, and the spiral."""
     import jax
 
     import jaxmlp
@@ -87,7 +88,7 @@ def drawn(config: Config) -> tuple[Any, Any, Any]:
 
 
 def given(config: Config) -> tuple[Any, Any, Any]:
-    """The parameters of the file as a list of (W, b), its X and Y or the spiral's."""
+    """Return the parameters of the file as a list of (W, b), and its X and Y or the spiral's."""
     import numpy as np
 
     import jaxmlp
@@ -103,7 +104,7 @@ def given(config: Config) -> tuple[Any, Any, Any]:
 
 
 def layers(flow: Any, params: Any, grads: Any, learning_rate: float) -> Rows:
-    """One row for each layer."""
+    """Return one row for each layer."""
     import numpy as np
 
     rows = []
@@ -123,7 +124,7 @@ def layers(flow: Any, params: Any, grads: Any, learning_rate: float) -> Rows:
 
 
 def learned(name: str, J: Any, params: Any, X: Any, Y: Any, config: Config) -> dict[str, Any]:
-    """How the gradient arrives at layer 1, and what training makes of the network."""
+    """Return how much of the gradient reaches layer 1, and the accuracy after training."""
     import jaxmlp
 
     stream = jaxmlp.gradient_flow(J)(params, X, Y).log10_stream

@@ -1,7 +1,7 @@
-"""`python -m jaxmlp`: the (2, 4, 3) network, hand against jax for each layer, in seconds.
+"""`python -m jaxmlp` compares the hand-written gradient of the (2, 4, 3) network with `jax.grad`.
 
-`python -m jaxmlp show H1`: one row of the lecture with its numbers; `show` alone lists the rows,
-`show --page` prints experiments/LECTURE.md.
+`python -m jaxmlp show H1` prints one row of the lecture with its numbers. `show` alone lists the
+rows, and `show --page` prints experiments/LECTURE.md.
 """
 
 import platform
@@ -15,6 +15,7 @@ from jaxmlp.compare import relative_difference
 
 
 def main() -> None:
+    """Print the network, its gradient by hand against jax for each layer, and a training."""
     data = jaxmlp.datasets.spiral()
     mlp = jaxmlp.MLP((2, 4, 3), hidden="relu", output="softmax")
     J = jaxmlp.Objective(mlp, "cross_entropy")
@@ -22,7 +23,7 @@ def main() -> None:
     print(f"The spiral: X {data.X.shape}, {data.num_classes} classes. The network:\n\n{mlp}\n")
 
     value, grads = jaxmlp.value_and_grad(J)(params, data.X, data.Y)
-    reference = jax.grad(J)(params, data.X, data.Y)
+    reference = jax.grad(J)(params, data.X, data.Y)  # autodiff, for comparison
     print("What each layer computes on the way forward and back:\n")
     for number, t in enumerate(jaxmlp.trace(J)(params, data.X, data.Y), start=1):
         shapes = [f"{name}{number} {array.shape}" for name, array in zip(t._fields, t, strict=True)
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def show(*words: str) -> str:
-    """Return one row of the lecture or some, their list, or the page."""
+    """Return the rows of these names as text; without names their list; for "--page" the page."""
     from jaxmlp import lecture
 
     if words == ("--page",):

@@ -1,15 +1,15 @@
-"""Backpropagation by hand: the gradient is the walk's rule 1, the lecture.
+"""Backpropagation by hand: the gradient, as a rule for the walk over the layers.
 
-What travels back is each sample's own derivative of its own loss (no 1/m inside). At layer l the
-pair `(A[l-1], dZ[l])` gives every gradient quantity; a readout turns it into one. The steps are
-those of the lecture (E3):
+Each sample's own derivative of its own loss travels back, with no 1/m inside. At layer l the pair
+`(A[l-1], dZ[l])` is enough for every gradient quantity. A readout computes one from it. The steps
+are those of the lecture (E3):
 
-    dZ[L] = A[L] - Y                          where loss and output activation collapse
+    dZ[L] = A[L] - Y                          if loss and output activation collapse
     dW[l] = A[l-1].T @ dZ[l] / m              db[l] = mean over samples of dZ[l]
     dA[l-1] = dZ[l] @ W[l].T                  dZ[l-1] = dA[l-1] * act'(Z[l-1])
 
-`layer.backward` holds one of them, `walk` the loop. Nothing here calls autodiff, so that comparing
-with `jax.grad` is a proof.
+`layer.backward` does these steps for one layer, and `walk` loops over the layers. Nothing here
+calls autodiff, so agreement with `jax.grad` proves the gradient.
 """
 
 import functools
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxmlp import activations, losses, walk
+from jaxmlp import activations, losses, report, walk
 from jaxmlp import layer as arithmetic
 from jaxmlp.layer import Layer, Pair, Params, Saved, Spec
 from jaxmlp.loss_checking import check_loss
@@ -34,7 +34,7 @@ from jaxmlp.walk import Rule
 
 
 def rule(readout: Callable[[Pair, Layer], Any]) -> Rule:
-    """Return the rule that reads `readout(pair, layer)` at every layer on the way back."""
+    """Return the rule whose reading is `readout(pair, layer)` at every layer on the way back."""
 
     def forward(spec: Spec, layer: Layer, carry):
         passed = arithmetic.forward(spec, layer, *carry)
@@ -49,13 +49,16 @@ def rule(readout: Callable[[Pair, Layer], Any]) -> Rule:
 
 
 def handed_down(spec: Spec, back: arithmetic.Backward):
-    """Return `(dA, dS, A)` as the layer below takes them."""
+    """Return what travels on to the layer below: `(dA, dS, A)`, dS only through a residual."""
     return back.dA, (None if spec.residual is None else back.dS), back.pair.A
 
 
 class Walked(NamedTuple):
-    """Hold what one walk brings home: J, the output, the readings and what was saved of each run
-    (a layer, or a stack of equal ones), and dX, the derivative of each sample's own loss in x."""
+    """Hold the result of one walk.
+
+    value: J. A_L: the output. readings, saved: one entry for each run (a plain layer or a stack).
+    dX: each sample's own derivative in its input x.
+    """
 
     value: Float[Array, ""]
     A_L: Float[Array, "m K"]
@@ -73,19 +76,23 @@ def walked(
     *,
     recompute: bool = False,
 ) -> Walked:
-    """Walk forwards and back through canonical params, reading every layer; unchecked."""
-    one, runs = rule(readout), J.mlp.runs
-    (A, Z), saved, _ = walk.forward(one, runs, params, (X, None), recompute=recompute)
-    top = (*output_derivatives(J, Z, A, Y), A)
-    (dX, _, _), readings = walk.backward(one, runs, params, saved, top, recompute=recompute)
+    """Walk forwards and back and read every layer. Nothing is checked.
+
+    params: stored as `mlp.init` stores them. readout: `readout(pair, layer)`.
+    """
+    lecture, runs = rule(readout), J.mlp.runs
+    (A, Z), saved, _ = walk.forward(lecture, runs, params, (X, None), recompute=recompute)
+    start = (*output_derivatives(J, Z, A, Y), A)
+    (dX, _, _), readings = walk.backward(lecture, runs, params, saved, start, recompute=recompute)
     return Walked(mean_loss(J, Z, A, Y), A, readings, saved, dX)
 
 
 def output_derivatives(J: Objective, Z, A, Y):
-    """Return `(dA[L], None)`, or `(None, dZ[L])` where one formula gives dZ.
+    """Return `(dA[L], None)`, or `(None, dZ[L])` if dZ is computed without dA * act'.
 
-    That is so where loss and output collapse, which spares 0/0, and behind a softmax, whose
-    Jacobian is not diagonal. The output layer is plain: its stream S is Z.
+    That is so in two cases. If loss and output activation collapse, one formula gives dZ and avoids
+    0/0. Softmax is not elementwise, so its Jacobian takes the place of act'. The pair is
+    `(dA, dS)`, because the output layer is plain and its S is Z.
     """
     dtype = A.dtype
     Z, A, Y = loss_inputs(J, Z, A, Y)
@@ -101,27 +108,27 @@ def output_derivatives(J: Objective, Z, A, Y):
 
 
 def gradient(pair: Pair, divisor: int) -> Layer:
-    """Read the layer's gradient of the mean loss: `dW = A.T @ dZ / m`, `db = mean(dZ)`."""
+    """Return the layer's gradient of the mean loss: `dW = A.T @ dZ / m`, `db = mean(dZ)`."""
     return jax.tree.map(lambda total: (total / divisor).astype(pair.dZ.dtype), summed(*pair))
 
 
 def summed(A: Float[Array, "m d_in"], dZ: Float[Array, "m d_out"], direct: Mapping) -> Layer:
-    """Sum the samples' own gradients of one layer, half precision in float32."""
+    """Return the sum of the samples' own gradients of one layer; half precision adds in float32."""
     wide = jnp.promote_types(dZ.dtype, jnp.float32)
     dW = jnp.matmul(A.T, dZ, preferred_element_type=wide)
     return Layer(dW, **{name: jnp.sum(each, axis=0, dtype=wide) for name, each in direct.items()})
 
 
 def grad(J: Objective, argnums: int | tuple[int, ...] = 0) -> Callable:
-    """Return the function that computes the gradient of J by hand, as `jax.grad(J, argnums)`.
+    """Return the function that computes the gradient of J by hand, like `jax.grad(J, argnums)`.
 
     Args:
       J: the objective.
       argnums: 0 for the parameters, 1 for X, or a tuple of both.
 
     Returns:
-      `f(params, X, Y)` -> for 0 the gradient of the mean loss, in the pytree and dtype of params;
-      for 1 `dJ/dX = dZ[1] @ W[1].T / m`, shape (m, d_0); a tuple of them for a tuple.
+      `f(params, X, Y)`. For 0 it returns the gradient of the mean loss, in the pytree and dtype of
+      params; for 1 `dJ/dX = dZ[1] @ W[1].T / m`, shape (m, d_0); for a tuple, a tuple of them.
 
     Example:
       >>> import jaxmlp
@@ -131,18 +138,18 @@ def grad(J: Objective, argnums: int | tuple[int, ...] = 0) -> Callable:
       >>> grads[1].b.shape
       (3,)
     """
-    both = value_and_grad(J, argnums)
+    value_and_gradient_of = value_and_grad(J, argnums)
 
     def hand_grad(params: Params, X: ArrayLike, Y: ArrayLike):
-        return both(params, X, Y)[1]
+        return value_and_gradient_of(params, X, Y)[1]
 
     return hand_grad
 
 
 def value_and_grad(J: Objective, argnums: int | tuple[int, ...] = 0) -> Callable:
-    """Return the function for J and its gradient by hand, as `jax.value_and_grad(J, argnums)`.
+    """Return the function for J and its gradient by hand, like `jax.value_and_grad(J, argnums)`.
 
-    Args, errors: see `grad` and `Objective`.
+    Arguments and errors are those of `grad` and `Objective`.
 
     Returns:
       `f(params, X, Y)` -> `(value, grad)`.
@@ -168,23 +175,23 @@ def _value_and_grad(J: Objective, argnums, params, X, Y):
 def value_and_gradient(
     J: Objective, params: Params, X: Float[Array, "m d_0"], Y: Array, *, recompute: bool = False
 ):
-    """Return `(J, A[L], dJ/dparams, dJ/dX)` of one walk; unchecked, for use inside jit."""
-    m, runs = divisor(J, X.shape[0]), J.mlp.runs
-    readout = lambda pair, _: gradient(pair, m)  # noqa: E731
-    home = walked(J, canonical(runs, params), X, Y, readout, recompute=recompute)
-    grads = in_container_of(params, grouped_like(params, runs, home.readings))
-    return home.value, home.A_L, grads, home.dX / m
+    """Return `(J, A[L], dJ/dparams, dJ/dX)` of one walk. Nothing is checked; for use inside jit."""
+    divide_by, runs = divisor(J, X.shape[0]), J.mlp.runs
+    readout = lambda pair, _: gradient(pair, divide_by)  # noqa: E731
+    found = walked(J, canonical(runs, params), X, Y, readout, recompute=recompute)
+    grads = in_container_of(params, grouped_like(params, runs, found.readings))
+    return found.value, found.A_L, grads, found.dX / divide_by
 
 
 def check_hand(J: Any) -> None:
-    """Refuse what is no Objective, and activations and losses with a wrong derivative."""
+    """Refuse anything but an Objective, and a derivative that is missing or wrong."""
     require_objective(J)
     check_derivatives(J.mlp)
     check_loss(J.loss, J.mlp.output, J.mlp.sizes[-1])
 
 
 def check_derivatives(mlp: MLP) -> None:
-    """Refuse a network with activations without a derivative or with a wrong one."""
+    """Refuse a network with an activation whose derivative is missing or wrong."""
     if not isinstance(mlp, MLP):
         raise TypeError(f"mlp must be an MLP, got {mlp!r}")
     for act in dict.fromkeys(mlp.activations):
@@ -202,10 +209,11 @@ def check_derivatives(mlp: MLP) -> None:
 class LayerTrace(NamedTuple):
     """Hold every intermediate of one layer (E2, E3).
 
-    dA, dU, dS, dZ `(m, d_out)` are each sample's own derivative of its own loss (no 1/m), dW
-    `(d_in, d_out)`, db `(d_out,)`, dslope and dalpha `()` those of the mean loss, None where the
-    layer has no such parameter. A_prev `(m, d_in)`; Z, S, U, A `(m, d_out)`: S is Z after the
-    residual sum (Z itself without one), U is S after the norm (S itself without one).
+    A_prev: `(m, d_in)`, the input. Z, S, U, A: `(m, d_out)`; S is Z after the residual sum, or Z
+    without one; U is S after the norm, or S without one.
+    dA, dU, dS, dZ: `(m, d_out)`, each sample's own derivative of its own loss (no 1/m).
+    dW: `(d_in, d_out)`, db: `(d_out,)`, dslope, dalpha: `()`, derivatives of the mean loss; None if
+    the layer has no such parameter.
     """
 
     A_prev: Array
@@ -222,14 +230,24 @@ class LayerTrace(NamedTuple):
     dU: Array | None = None
     dS: Array | None = None
 
+    def __repr__(self):
+        return report.text_of(self, _shown)
+
+    def _repr_html_(self):
+        return report.html_of(self, _shown)
+
+
+def _shown(t: LayerTrace) -> report.Shown:
+    return report.Shown("LayerTrace", report.arrays(t._asdict()))
+
 
 def trace(J: Objective) -> Callable:
-    """Return the function that lists every intermediate of the walk, layer 1 first.
+    """Return the function that lists every intermediate of backpropagation, layer 1 first.
 
     Returns:
-      `f(params, X, Y)` -> list of L `LayerTrace`, whatever the storage. At the output `dA` is
-      the loss's own derivative, also where `dZ` came from the collapsed form: `-Y/A` for the
-      cross-entropy, with `dZ = A - Y`.
+      `f(params, X, Y)` -> list of L `LayerTrace`, however the layers are stored. At the output
+      `dA` is always the derivative of the loss, `-Y/A` for the cross-entropy, also if `dZ = A - Y`
+      was computed without it.
 
     Example:
       >>> import jaxmlp
@@ -250,7 +268,7 @@ def trace(J: Objective) -> Callable:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _trace(J: Objective, params, X, Y):
-    m, runs = divisor(J, X.shape[0]), J.mlp.runs
+    divide_by, runs = divisor(J, X.shape[0]), J.mlp.runs
 
     def forward(spec: Spec, layer: Layer, carry):
         passed = arithmetic.forward(spec, layer, *carry)
@@ -259,12 +277,14 @@ def _trace(J: Objective, params, X, Y):
     def backward(spec: Spec, layer: Layer, saved: Saved, carry):
         dA, dS, A = carry
         back = arithmetic.backward(spec, layer, saved, A, dA, dS)
-        return handed_down(spec, back), (saved.A_prev, dA, back, gradient(back.pair, m))
+        return handed_down(spec, back), (saved.A_prev, dA, back, gradient(back.pair, divide_by))
 
-    both, own = Rule(forward, backward), canonical(runs, params)
-    (A, Z), saved, passed = walk.forward(both, runs, own, (X, None))
-    top = (*output_derivatives(J, Z, A, Y), A)
-    _, returned = walk.backward(both, runs, own, saved, top)
+    # Both ways, with everything as readings
+    tracing, stored = Rule(forward, backward), canonical(runs, params)
+    (A, Z), saved, passed = walk.forward(tracing, runs, stored, (X, None))
+    start = (*output_derivatives(J, Z, A, Y), A)
+    _, returned = walk.backward(tracing, runs, stored, saved, start)
+    # The output's dA, which the walk does not need if the loss gives dZ
     _, A, Y = loss_inputs(J, Z, A, Y)
     returned[-1] = (returned[-1][0], J.loss.dA(A, Y).astype(X.dtype), *returned[-1][2:])
     entries = [

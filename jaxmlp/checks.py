@@ -1,4 +1,4 @@
-"""The sentences in which the public edge refuses bad input: what was given, what was expected."""
+"""Checks of what users pass in. Each refuses with one sentence: what was given and expected."""
 
 import difflib
 import math
@@ -14,16 +14,19 @@ from jax.core import Tracer
 
 
 def is_concrete(*trees: Any) -> bool:
-    """Whether no leaf is a tracer, so that values may be looked at on the host."""
+    """Return whether no leaf is a tracer. Then the host can read the values."""
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def unknown_name(
     kind: str, name: str, known: Iterable[str], meant: Mapping[str, str] = {}
 ) -> ValueError:
-    """Suggest the nearest name; `meant` says what a name used elsewhere is called here.
+    """Return the error for an unknown name. It suggests a known name if one is close.
 
-    The first word decides if it is a name itself: `he_normal` of `jax.nn.initializers` is he.
+    Args:
+      meant: names that other libraries use, and what they are called here.
+
+    If the first word of `name` is itself known, it is suggested: `he` for `he_normal`.
     """
     known, first_word = sorted(known), name.lower().split("_")[0]
     close = difflib.get_close_matches(name.lower(), known, n=1)
@@ -33,7 +36,7 @@ def unknown_name(
 
 
 def integer(name: str, value: Any, *, at_least: int) -> int:
-    """A Python integer, whatever integer kind `value` is; bool and float are refused."""
+    """Return any kind of integer as a Python int; refuse bool, float and what is too small."""
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError
@@ -46,6 +49,7 @@ def integer(name: str, value: Any, *, at_least: int) -> int:
 
 
 def positive_number(name: str, value: Any) -> float:
+    """Return `value` as a float; refuse it unless it is finite and above 0."""
     number = _real(name, value)
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be finite and above 0, got {number}")
@@ -53,6 +57,7 @@ def positive_number(name: str, value: Any) -> float:
 
 
 def not_negative_number(name: str, value: Any) -> float:
+    """Return `value` as a float; refuse it unless it is finite and at least 0."""
     number = _real(name, value)
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"{name} must be finite and at least 0, got {number}")
@@ -60,6 +65,7 @@ def not_negative_number(name: str, value: Any) -> float:
 
 
 def finite_number(name: str, value: Any) -> float:
+    """Return `value` as a float; refuse it unless it is finite."""
     number = _real(name, value)
     if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {number}")
@@ -73,32 +79,32 @@ def _real(name: str, value: Any) -> float:
 
 
 def seed(value: Any) -> int:
-    """A seed in 0..2^32-1: beyond it seeds collide when x64 is off (key(2**40) == key(0))."""
+    """Return a seed in 0..2^32-1. Larger ones collide if x64 is off: key(2**40) == key(0)."""
     number = integer("seed", value, at_least=0)
     if number >= 2**32:
         raise ValueError(f"seed must lie in 0..{2**32 - 1}, got {number}")
     return number
 
 
-_LEGACY = {2: "threefry2x32", 4: "rbg"}  # by the length of a legacy key
+_LEGACY = {2: "threefry2x32", 4: "rbg"}  # length of a legacy key: its implementation
 
 
 def prng_key(key: Any) -> jax.Array:
-    """A single PRNG key of any implementation, typed or legacy; anything else is refused."""
+    """Return one PRNG key as a typed key, whether it came typed or legacy; refuse all else."""
     is_array = isinstance(key, jax.Array | np.ndarray)
     if is_array and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
         return jnp.asarray(key)
     if is_array and key.dtype == np.uint32 and key.ndim == 1 and len(key) in _LEGACY:
         try:
             return jax.random.wrap_key_data(jnp.asarray(key))
-        except TypeError:  # not of JAX's default implementation
+        except TypeError:  # it is not a key of JAX's default implementation
             return jax.random.wrap_key_data(jnp.asarray(key), impl=_LEGACY[len(key)])
     given = f"an array of {key.dtype}{list(key.shape)}" if is_array else repr(key)
     raise TypeError(f"key must be one PRNG key such as jax.random.key(0), got {given}")
 
 
 def finite(name: str, values: np.ndarray) -> None:
-    """Refuse NaN and infinity, naming the first place where one stands."""
+    """Refuse NaN and infinity; the error names the first such entry."""
     bad = ~np.isfinite(values)
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -110,7 +116,11 @@ def finite(name: str, values: np.ndarray) -> None:
 
 
 def csv_cell(value: Any) -> Any:
-    """A value for a CSV file: text that a spreadsheet would run as a formula gets an apostrophe."""
+    """Return a value as it may stand in a CSV file.
+
+    A spreadsheet runs text such as "=A1" as a formula, so such text gets an apostrophe in front.
+    Numbers such as "-1" do not.
+    """
     if not (isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))):
         return value
     try:

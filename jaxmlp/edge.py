@@ -1,7 +1,7 @@
-"""The public edge: what may come in, said in sentences; structures once, values on the host.
+"""The public edge: parameters and inputs are checked here before anything is computed.
 
-What was checked of a structure (network, pytree, shapes, dtypes) is remembered and not checked
-again, and a JAX array, which nobody can change, is looked at once.
+A structure (network, pytree, shapes, dtypes) that was checked is remembered and not checked again.
+Neither are the values of a JAX array, because nobody can change them.
 """
 
 import weakref
@@ -18,12 +18,12 @@ from jaxmlp.storage import count, lead
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 _CHECKED: dict[tuple, np.dtype] = {}
-_MOST_CHECKED = 1024  # structures remembered
-_LOOKED_AT: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+_MOST_CHECKED = 1024  # chosen: how many structures are remembered before all are forgotten
+_CHECKED_VALUES: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 def as_layers(params: Any) -> Any:
-    """Return Layers for a list of (W, b), in NumPy too; Layers as they are."""
+    """Return Layers for a list of (W, b), which may be NumPy's; return Layers as they are."""
     if not isinstance(params, list | tuple) or isinstance(params, Layer):
         return params
     is_pair = lambda x: isinstance(x, list | tuple) and 1 <= len(x) <= len(Layer._fields)  # noqa: E731
@@ -33,14 +33,14 @@ def as_layers(params: Any) -> Any:
 
 
 def checked_params(mlp: Any, params: Any) -> np.dtype:
-    """Refuse parameters of another network than `mlp`; return their dtype."""
+    """Refuse parameters that do not belong to the network `mlp`; return their dtype."""
     leaves, tree = jax.tree.flatten(params)
     try:
         signature = (mlp, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
         signature = (*signature, jax.dtypes.canonicalize_dtype(float))
         if signature in _CHECKED:
             return _CHECKED[signature]
-    except AttributeError:  # a leaf that is no array
+    except AttributeError:  # a leaf is not an array; the check below says so
         signature = None
     dtype = _checked_structure(mlp, params)
     if signature is not None:
@@ -51,8 +51,10 @@ def checked_params(mlp: Any, params: Any) -> np.dtype:
 
 
 def _checked_structure(mlp: Any, params: Any) -> np.dtype:
+    """Refuse parameters of another structure than the network's; return their dtype."""
     if not isinstance(params, list | tuple) or isinstance(params, Layer):
         raise TypeError(f"params must be a tuple of Layers, got {type(params).__name__}")
+    # Each entry: its kind, and the shapes of the layers that it holds
     number, dtypes = 0, set()
     for layer in params:
         if not isinstance(layer, Layer):
@@ -69,6 +71,7 @@ def _checked_structure(mlp: Any, params: Any) -> np.dtype:
             _check_layer(mlp, i, layer)
         number += n
         dtypes |= {jnp.result_type(leaf) for leaf in jax.tree.leaves(layer)}
+    # All of them together
     if number != mlp.num_layers:
         raise ValueError(f"params hold {number} layers, but the network has {mlp.num_layers}")
     if len(dtypes) != 1 or not jnp.issubdtype(next(iter(dtypes)), jnp.floating):
@@ -80,11 +83,12 @@ def _checked_structure(mlp: Any, params: Any) -> np.dtype:
 
 
 def _check_layer(mlp: Any, i: int, layer: Layer) -> None:
+    """Refuse arrays that are not those of layer i + 1: none too many, none missing, each shape."""
     d_in, d_out = mlp.sizes[i : i + 2]
     shapes = {"W": (d_in, d_out), "b": (d_out,), "slope": (), "alpha": ()}
     fields = mlp.specs[i].fields(mlp.use_bias)
     for name, leaf in layer._asdict().items():
-        shape = (*lead(layer), *shapes[name]) if name in fields else None
+        shape = (*lead(layer), *shapes[name]) if name in fields else None  # None: must be missing
         given = None if leaf is None else jnp.shape(leaf)
         if given != shape:
             given, shape = ("none" if s is None else s for s in (given, shape))
@@ -95,7 +99,7 @@ def _check_layer(mlp: Any, i: int, layer: Layer) -> None:
 
 
 def checked_inputs(features: int, X: Any, dtype, ranks: tuple[int, ...] = (2,)) -> Array:
-    """Refuse X of a wrong rank, width or kind, empty or not finite; return it as a JAX array."""
+    """Return X as a JAX array; refuse a wrong shape or dtype, no samples, NaN and infinity."""
     X = as_array("X", X)
     if not jnp.issubdtype(X.dtype, jnp.floating):
         raise TypeError(f"X must be floating, got dtype {X.dtype}")
@@ -107,6 +111,7 @@ def checked_inputs(features: int, X: Any, dtype, ranks: tuple[int, ...] = (2,)) 
         raise ValueError(f"X has {X.shape[-1]} features, but the network takes {features}")
     if X.shape[0] == 0:
         raise ValueError("X holds no samples")
+    # The values, and the dtype that JAX gives them
     X = as_jax("X", X)
     if X.dtype != dtype:
         raise TypeError(f"X is {X.dtype}, but the parameters are {dtype}: cast one of them")
@@ -114,11 +119,17 @@ def checked_inputs(features: int, X: Any, dtype, ranks: tuple[int, ...] = (2,)) 
 
 
 def as_array(name: str, values: Any):
-    """Return JAX and NumPy arrays as they are and anything else as a NumPy array."""
+    """Return JAX and NumPy arrays as they are, and anything else as a NumPy array."""
     if isinstance(values, jax.Array):
         if jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
             raise TypeError(f"{name} must be an array of numbers, got dtype {values.dtype}")
-        _refuse_explicit_axes(name, values)
+        # With Explicit axes the type holds the sharding, and JAX refuses products over samples
+        spec = jax.typeof(values).sharding.spec  # it does not name axes of type Auto
+        if any(axis is not None for axis in spec):
+            raise ValueError(
+                f"{name} is sharded as {spec} over Explicit axes of a mesh: make the mesh with "
+                "axis_types=(jax.sharding.AxisType.Auto,) for each axis"
+            )
         return values
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a plain array: of a masked one the mask would be lost")
@@ -126,7 +137,7 @@ def as_array(name: str, values: Any):
         array = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{name} is not an array: {error}") from None
-    if array.dtype.kind in "OUSMm":
+    if array.dtype.kind in "OUSMm":  # objects, text, bytes, dates, time differences
         raise TypeError(f"{name} must be an array of numbers, got dtype {array.dtype}")
     if (array.dtype.itemsize > 8 and array.dtype.kind == "f") or not array.dtype.isnative:
         raise TypeError(
@@ -136,39 +147,29 @@ def as_array(name: str, values: Any):
     return array
 
 
-def _refuse_explicit_axes(name: str, values: Array) -> None:
-    """Refuse an array whose type holds its sharding: products over samples are ambiguous in it."""
-    spec = jax.typeof(values).sharding.spec  # an axis of type Auto is not named in it
-    if any(axis is not None for axis in spec):
-        raise ValueError(
-            f"{name} is sharded as {spec} over Explicit axes of a mesh: make the mesh with "
-            "axis_types=(jax.sharding.AxisType.Auto,) for each axis"
-        )
-
-
 def as_jax(name: str, values: Any) -> Array:
-    """Return a JAX array; refuse entries that are not finite, or leave the range as float32."""
-    if _LOOKED_AT.get(id(values)) is values and values is not None:
+    """Return a JAX array; refuse entries that are not finite, or not in JAX's precision."""
+    if _CHECKED_VALUES.get(id(values)) is values and values is not None:
         return values
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # an overflow is refused below, as infinity
         array = jnp.asarray(values)
     if checks.is_concrete(array):
         for part in local_values(array):
             checks.finite(name, part)
             _refuse_subnormal(name, part)
-        if isinstance(values, np.ndarray) and values.dtype != array.dtype:
-            _refuse_underflow(name, values, array)
+        if (
+            isinstance(values, np.ndarray)
+            and values.dtype != array.dtype
+            and values.any()
+            and not np.asarray(array).any()
+        ):
+            raise ValueError(
+                f"{name} underflows: its largest entry, {np.abs(values).max():g}, is 0 in "
+                f"{array.dtype}; scale it, or enable x64"
+            )
         if array is values:
-            _LOOKED_AT[id(values)] = values
+            _CHECKED_VALUES[id(values)] = values
     return array
-
-
-def _refuse_underflow(name: str, values: np.ndarray, array: Array) -> None:
-    if values.any() and not np.asarray(array).any():
-        raise ValueError(
-            f"{name} underflows: its largest entry, {np.abs(values).max():g}, is 0 in "
-            f"{array.dtype}; scale it, or enable x64"
-        )
 
 
 def _refuse_subnormal(name: str, values: np.ndarray) -> None:
@@ -189,7 +190,7 @@ def _refuse_subnormal(name: str, values: np.ndarray) -> None:
 
 
 def local_values(array: Array) -> list[np.ndarray]:
-    """Return the values of this process, as NumPy arrays: what other processes hold is theirs."""
+    """Return the values that this process holds, as NumPy arrays; others may hold more."""
     if array.is_fully_addressable:
         return [np.asarray(array)]
     return [np.asarray(shard.data) for shard in array.addressable_shards]

@@ -1,13 +1,12 @@
-"""What a gradient flow says: its numbers, why a zero is zero, and in one sentence what is wrong."""
+"""The result of a gradient flow: numbers, a status for each layer, and a sentence of advice."""
 
 import enum
-import textwrap
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Int8
 
-from jaxmlp import checks
+from jaxmlp import report
 
 
 class FlowStatus(enum.IntEnum):
@@ -15,34 +14,37 @@ class FlowStatus(enum.IntEnum):
 
     OK = 0
     GATES_CLOSED = 1
-    """act' is 0 for every unit and sample of this layer or one above: dZ is exactly zero; or of the
-    layer below, whose output is: dW is"""
+    """act' is 0 for every unit and sample. If it is so in this layer or one above, dZ is exactly
+    zero; if in the layer below, dW is"""
     LOSS_GRADIENT_ZERO = 2
-    """the loss's own derivative is exactly zero for every sample"""
+    """the derivative of the loss is exactly zero for every sample"""
     FORWARD_BELOW_RANGE = 3
-    """the layer's input A[l-1], or its own output, is zero throughout in this precision"""
+    """the layer's input A[l-1] or its output A[l] is all 0 in this precision"""
     NOT_FINITE = 4
     """NaN or infinity on the way forward or back"""
     FORWARD_ABOVE_RANGE = 5
-    """a layer's samples do not fit one exponent: every layer says so, and all magnitudes are NaN"""
+    """the samples of a layer do not fit one exponent. Every layer then has this status, and all
+    magnitudes are NaN"""
     RESIDUAL_GATE_ZERO = 6
-    """alpha is 0: dZ is exactly zero, and the stream's derivative dS is not"""
+    """alpha is 0: dZ is exactly zero, but the stream's derivative dS is not"""
     WEIGHTS_ZERO = 7
     """the weights of a layer above are all 0: dZ is exactly zero"""
 
 
 class GradientFlow(NamedTuple):
-    """Report magnitudes as log10, arrays of length L, layer 1 first; -inf for an exact zero.
+    """Hold the magnitudes of every layer as log10, layer 1 first; -inf for an exact zero.
 
-    log10_delta: rms over the samples of the norm of each sample's own `dZ[l]`.
-    log10_grad_W, log10_grad_b: Frobenius norm of the gradient of the mean loss; NaN without bias.
-    log10_activation: rms over the samples of the norm of `A[l]`.
-    correlation: mean cosine between `S[l]` (Z[l] in a plain network) of the pairs of samples; NaN
-    for fewer than two samples that are not zero. These three are NaN without statistics.
-    saturated: share of (sample, unit) with |act'| at most 1% of its largest; NaN for softmax.
-    dead: share of units with act' = 0 on all samples; NaN for softmax.
+    log10_delta: of the norm of each sample's own `dZ[l]`, root mean square over the samples.
+    log10_grad_W, log10_grad_b: of the Frobenius norm of the gradient of the mean loss. The second
+    is NaN without biases.
+    log10_activation: of the norm of `A[l]`, root mean square over the samples.
+    correlation: the mean cosine between `S[l]` (Z[l] in a plain network) of two samples, over all
+    pairs; NaN unless two samples are not zero.
+    saturated: the share of (sample, unit) with |act'| at most 1% of its largest; NaN for softmax.
+    dead: the share of units with act' = 0 on all samples; NaN for softmax.
     status: a `FlowStatus` for each layer.
-    log10_stream: as log10_delta, of `dS[l]`; the same where the layer has no residual.
+    log10_stream: like log10_delta, of `dS[l]`; the same if the layer has no residual.
+    correlation, saturated and dead are NaN if they were not asked for.
     """
 
     log10_delta: Float[Array, " L"]
@@ -55,16 +57,16 @@ class GradientFlow(NamedTuple):
     status: Int8[Array, " L"]
     log10_stream: Float[Array, " L"]
 
-    def __str__(self):
-        if not checks.is_concrete(tuple(self)) or np.ndim(self.status) != 1:
-            return repr(self)  # under a trace, or of several networks
-        return text(self)
+    def __repr__(self):
+        return report.text_of(self, shown)
+
+    def _repr_html_(self):
+        return report.html_of(self, shown)
 
 
 # --- in words -------------------------------------------------------------------------------------
 
-SHOWN = 12  # layers of a table; of more, so many at equal distances
-ROOM = 2.0  # decades between the first and the last layer that one learning rate bridges
+ROOM = 2.0  # chosen: the decades between first and last layer with which one learning rate copes
 STUCK = {
     FlowStatus.NOT_FINITE: "numbers are not finite there: make the weights, or X, smaller",
     FlowStatus.FORWARD_ABOVE_RANGE: "the activations leave every range: make the weights smaller",
@@ -87,24 +89,25 @@ STUCK = {
 }
 
 
-def text(flow: GradientFlow) -> str:
+def shown(flow: GradientFlow) -> report.Shown:
     """Return a table of the flow, layer 1 first, and the sentence of `cause`."""
-    L = len(np.asarray(flow.status))
-    picked = np.unique(np.linspace(0, L - 1, min(L, SHOWN)).round().astype(int))
-    header = ("layer", "log10 dZ", "log10 dW", "saturated", "dead", "status")
-    rows: list[tuple[str, ...]] = [header]
-    for i in picked:
-        shares = (f"{100 * float(x[i]):.0f}%" if x[i] == x[i] else "" for x in flow[5:7])
-        numbers = (f"{float(x[i]):.2f}" for x in (flow.log10_stream, flow.log10_grad_W))
-        status = FlowStatus(int(flow.status[i])).name.lower().replace("_", " ")
-        rows.append((str(i + 1), *numbers, *shares, "" if status == "ok" else status))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.rjust, row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *textwrap.wrap(cause(flow), 80)])
+    plain = np.array_equal(flow.log10_stream, flow.log10_delta, equal_nan=True)
+    columns = {
+        f"log10 {'dZ' if plain else 'dS'}": flow.log10_stream,
+        "log10 dW": flow.log10_grad_W,
+        "saturated": flow.saturated,
+        "dead": flow.dead,
+    }
+    rows = report.every_few(columns, "layer")
+    for row in rows:
+        status = FlowStatus(int(flow.status[row["layer"] - 1]))
+        row["status"] = "" if status == FlowStatus.OK else status.name.lower().replace("_", " ")
+    forms = dict.fromkeys(list(columns)[:2], ".2f") | {"saturated": ".0%", "dead": ".0%"}
+    return report.Shown("", rows, forms, cause(flow))
 
 
 def cause(flow: GradientFlow) -> str:
-    """Return what keeps the network from learning, or that nothing does, in one sentence.
+    """Return one sentence: what keeps the network from learning, or that nothing does.
 
     Example:
       >>> import jax, jaxmlp
@@ -117,28 +120,29 @@ def cause(flow: GradientFlow) -> str:
     """
     stream, status = (np.asarray(x, float) for x in (flow.log10_stream, flow.status))
     L = len(stream)
-    # A zero, or no number, says itself why; that nearest the output comes first
+    # A layer whose numbers are no magnitudes has a status that says why. The last such layer counts
     for i in reversed(range(L)):
         if status[i] in STUCK and not np.isfinite(stream[i] + np.asarray(flow.log10_delta)[i]):
             return f"Layer {i + 1} does not learn: {STUCK[FlowStatus(int(status[i]))]}."
+    # Otherwise the decades between the last layer and the first count
     decades = float(stream[-1] - stream[0])
     if abs(decades) <= ROOM or L < 2:
         return _flat(flow, decades)
     verb = "vanishes" if decades > 0 else "explodes"
     way = "falls" if decades > 0 else "grows"
-    told = (
+    text = (
         f"The gradient {verb}: from layer {L} down to 1 dZ {way} by {abs(decades):.1f} decades, "
         f"a factor {10 ** (-decades / (L - 1)):.3g} a layer"
     )
-    return f"{told}; {_reason(flow, decades > 0)}."
+    return f"{text}; {_reason(flow, decades > 0)}."
 
 
 def _reason(flow: GradientFlow, vanishes: bool) -> str:
-    """What most of the factor comes from, as far as the flow tells."""
+    """Return the likely reason of the change, as a clause. The shares are chosen."""
     saturated, dead = (float(np.nanmean(np.append(np.asarray(x), 0))) for x in flow[5:7])
     if vanishes and dead > 0.5:
         return f"{100 * dead:.0f}% of the units are dead: act' is 0 for them on every sample"
-    if vanishes and saturated > 0.75:  # half of a healthy ReLU's gates are closed
+    if vanishes and saturated > 0.75:  # not 0.5, because half of a healthy ReLU's gates are closed
         return (
             f"{100 * saturated:.0f}% of act' is below a hundredth of its largest: the units are "
             "saturated, so make the weights or X smaller"
@@ -150,8 +154,9 @@ def _reason(flow: GradientFlow, vanishes: bool) -> str:
 
 def _flat(flow: GradientFlow, decades: float) -> str:
     correlation = np.asarray(flow.correlation, float)
-    alike = np.flatnonzero(correlation > 0.999)  # a thousandth of their length tells them apart
-    told = f"The gradient reaches layer 1: dZ changes by {-decades:+.1f} decades on its way down"
+    # Chosen: at a cosine of 0.999 two samples of length 1 are 0.045 apart
+    alike = np.flatnonzero(correlation > 0.999)
+    text = f"The gradient reaches layer 1: dZ changes by {-decades:+.1f} decades on its way down"
     if len(alike) and alike[0] < len(correlation) - 1:
-        return f"{told}, but from layer {alike[0] + 1} on all samples look alike."
-    return f"{told}."
+        return f"{text}, but from layer {alike[0] + 1} on all samples look alike."
+    return f"{text}."

@@ -1,4 +1,4 @@
-"""Initialisers: how W is drawn, by name; and the Gaussian of mean-field theory.
+"""Initialisers: how the weights and biases of a layer are drawn.
 
 | name | variance of W | source |
 |---|---|---|
@@ -6,11 +6,12 @@
 | glorot | 2 / (fan_in + fan_out) | Glorot & Bengio 2010; truncated normal |
 | he | 2 / fan_in | He et al. 2015; truncated normal |
 | orthogonal | orthogonal columns or rows, gain 1 | Saxe et al. 2014 |
-| gaussian:sigma_w2:sigma_b2 | sigma_w2 / fan_in | Poole et al. 2016; normal |
-| normal:std | std^2, whatever the width | a bad one, to try |
-| zeros | 0 | the worst one: no unit learns anything else than its neighbour |
+| gaussian:sigma_w2:sigma_b2 | sigma_w2 / fan_in; b has sigma_b2 | Poole et al. 2016; normal |
+| normal:std | std^2 for every width | a bad choice, for comparison |
+| zeros | 0 | the worst choice: all units of a layer stay equal |
 
-The truncated normals are those of `jax.nn.initializers`, to rounding.
+Only gaussian draws biases; the others set b = 0. The truncated normals equal those of
+`jax.nn.initializers` to rounding.
 """
 
 import dataclasses
@@ -27,14 +28,15 @@ from jaxmlp.checks import not_negative_number, positive_number
 
 @dataclasses.dataclass(frozen=True)
 class Initializer:
-    """Describe how one layer is drawn: `W(key, shape, dtype)` and the variance of its biases.
+    """Describe how one layer is drawn.
 
     Args:
-      name: what tables call it. Sweeps refuse two initialisers of the same name.
-      W: takes the shape `(fan_in, fan_out)`, as every `jax.nn.initializers` callable does.
-      sigma_b2: variance of the biases.
-      unit: a draw that knows no scale, with `W == unit * std` to the bit; None where W is no such
-        product. Initialisations with the same unit can share their random numbers.
+      name: its name in tables. Sweeps refuse two initialisers of the same name.
+      W: `W(key, shape, dtype)` draws the weights, shape `(fan_in, fan_out)`, as every
+        `jax.nn.initializers` callable does.
+      sigma_b2: the variance of the biases.
+      unit: `unit(key, shape, dtype)` draws them without their scale: `W == unit * std` to the bit.
+        Initialisers with the same `unit` can share random numbers. None if W is no such product.
       std: `std(shape, dtype)`, a NumPy number.
     """
 
@@ -51,14 +53,14 @@ class Initializer:
         return named.reduced(self, get)
 
 
-# --- a draw without scale, times a number ---------------------------------------------------------
+# --- a random draw times a standard deviation -----------------------------------------------------
 
 
 def _truncated_normal(key, shape, dtype):
     return jax.random.truncated_normal(key, -2, 2, shape, dtype)
 
 
-_TRUNCATED_STD = 0.87962566103423978  # of a standard normal that is cut at -2 and 2
+_TRUNCATED_STD = 0.87962566103423978  # the std of a standard normal truncated at -2 and 2
 
 
 def _product(name: str, unit: Callable, std: Callable, sigma_b2: float = 0.0) -> Initializer:
@@ -69,9 +71,9 @@ def _product(name: str, unit: Callable, std: Callable, sigma_b2: float = 0.0) ->
 
 
 def _times(unit, std):
-    """unit * std with the bits of that product, wherever it is compiled.
+    """Return unit * std, equal to the bit in every compiled program.
 
-    A normal draw ends in a constant factor, which XLA would merge with std.
+    A normal draw ends in a constant factor. Without the barrier XLA may multiply it with std first.
     """
     return jax.lax.optimization_barrier(unit) * std
 
@@ -86,11 +88,11 @@ def _truncated(name: str, variance: Callable[[int, int], float]) -> Initializer:
 def gaussian(sigma_w2: float, sigma_b2: float = 0.0) -> Initializer:
     """Return `W ~ N(0, sigma_w2 / fan_in)`, `b ~ N(0, sigma_b2)`, not truncated.
 
-    The initialisation of mean-field theory (Poole et al. 2016, "Exponential expressivity in deep
+    Mean-field theory assumes this one (Poole et al. 2016, "Exponential expressivity in deep
     neural networks through transient chaos", section 2).
 
     Raises:
-      ValueError: for a variance that is negative or not finite, or sigma_w2 = 0.
+      ValueError: for a variance that is negative or not finite, and for sigma_w2 = 0.
 
     Example:
       >>> gaussian(2.0) == gaussian(2, 0) == get("gaussian:2")
@@ -110,10 +112,10 @@ def _gaussian(sigma_w2: float, sigma_b2: float) -> Initializer:
 
 
 def normal(std: float) -> Initializer:
-    """Return `W ~ N(0, std^2)`, b = 0: the same scale for every width.
+    """Return `W ~ N(0, std^2)`, b = 0, with the same std for every width.
 
     Raises:
-      ValueError: for a std that is not finite or not above 0.
+      ValueError: for a std that is not a finite number above 0.
     """
     return _normal(positive_number("std", std))
 
@@ -136,20 +138,22 @@ _KNOWN = {
     "gaussian": gaussian,
     "normal": normal,
 }
-_MEANT = {"xavier": "glorot", "kaiming": "he"}  # their names elsewhere
+_MEANT = {"xavier": "glorot", "kaiming": "he"}  # names that other libraries use
 
 
 def names() -> tuple[str, ...]:
-    """Return the names that `get` knows; gaussian and normal want their numbers behind."""
+    """Return the names that `get` knows; after gaussian and normal come their numbers."""
     return tuple(_KNOWN)
 
 
 def get(init: str | Initializer | Callable) -> Initializer:
-    """Return the initialiser: by name, as it is, or around any `jax.nn.initializers` callable.
+    """Return the initialiser of that name, or one that calls a `jax.nn.initializers` function.
+
+    An Initializer is returned as it is.
 
     Raises:
-      ValueError: for an unknown name (the nearest is suggested), or arguments that do not fit.
-      TypeError: for anything that cannot be called.
+      ValueError: for an unknown name (a near one is suggested), and for arguments that do not fit.
+      TypeError: for anything else that cannot be called.
 
     Example:
       >>> get("gaussian:1.5:0.1") == gaussian(1.5, 0.1)
@@ -170,9 +174,9 @@ def get(init: str | Initializer | Callable) -> Initializer:
 
 
 def _name_of(fn: Callable) -> str:
-    """`module.function`; for a function made by another, with the plain values it was made with."""
+    """Return `module.function`; if another function made it, with the plain values it holds."""
     name = getattr(fn, "__qualname__", None)
-    if name is None:  # a functools.partial, or an object that can be called
+    if name is None:  # a functools.partial, or another object that can be called
         return repr(fn)
     variables = getattr(getattr(fn, "__code__", None), "co_freevars", ())
     values = [cell.cell_contents for cell in getattr(fn, "__closure__", None) or ()]
@@ -186,7 +190,7 @@ def _name_of(fn: Callable) -> str:
 
 
 def draw(init: Initializer, key: jax.Array, shape: tuple[int, ...], use_bias: bool, dtype):
-    """Return one layer's `(W, b)`, b None without biases, drawn from that layer's key."""
+    """Return one layer's `(W, b)`, drawn from that layer's key; b is None without biases."""
     W = init.W(key, shape, dtype)
     has = getattr(W, "shape", None), getattr(W, "dtype", None)
     if has != (shape, dtype):
@@ -202,5 +206,5 @@ def draw(init: Initializer, key: jax.Array, shape: tuple[int, ...], use_bias: bo
 
 
 def unit_bias(key, shape, dtype):
-    """Draw biases of variance 1; from `fold_in`, because W draws from the key itself."""
+    """Draw biases of variance 1. They take a folded key, because W has used the key itself."""
     return jax.random.normal(jax.random.fold_in(key, 1), shape[1:], dtype)

@@ -1,16 +1,18 @@
-"""One layer: what is fixed of it, what is learned, and its arithmetic forwards and back.
+"""One layer: what is fixed (`Spec`), what is learned (`Layer`), and its arithmetic both ways.
 
-The stream S is the pre-activation itself, or, with a residual, what the layers add to:
+The stream S is the pre-activation Z. If layers have a residual, S is the sum that each of them adds
+to. Derivatives are each sample's own, of its own loss:
 
-| forwards | back, each sample's own |
+| forwards | back |
 |---|---|
 | `Z = A_prev @ W + b` | `dU = dA * act'(U)` |
-| `S = Z`, or `S_prev + alpha Z` | `dS = norm_vjp(dU)`, plus dS of the layer above it adds to |
-| `U = norm(S)`, or `S` | `dZ = dS`, or `alpha dS` |
+| `S = Z`, with a residual `S_prev + alpha Z` | `dS = norm_vjp(dU)` + dS of a residual layer above |
+| `U = S`, with a norm `norm(S)` | `dZ = dS`, with a residual `alpha dS` |
 | `A = act(U)` | `dA_prev = dZ @ W.T` |
 
-Source of the order (the weight last): K. He et al., "Identity mappings in deep residual networks",
-2016; of the learned gate alpha: T. Bachlechner et al., "ReZero is all you need", 2020.
+That the weight comes last in a residual layer is the order of K. He et al., "Identity mappings in
+deep residual networks", 2016. The learned gate alpha is that of T. Bachlechner et al., "ReZero is
+all you need", 2020.
 """
 
 import dataclasses
@@ -28,10 +30,12 @@ REZERO = "rezero"
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """Say what is fixed of a layer.
+    """Say what is fixed in a layer.
 
-    residual: the number alpha in `S = S_prev + alpha Z`; "rezero" if alpha is the layer's own,
-    learned; None for a plain layer, `S = Z`. activation: an Activation, or a Choice of several.
+    activation: an Activation, or a Choice of several.
+    norm: the Norm before the activation; None without one.
+    residual: the number alpha in `S = S_prev + alpha Z`; "rezero" if the layer learns its alpha;
+    None if `S = Z`.
     """
 
     activation: Any
@@ -39,7 +43,7 @@ class Spec:
     residual: float | str | None = None
 
     def fields(self, use_bias: bool) -> tuple[str, ...]:
-        """Name the parameters that such a layer has."""
+        """Return the names of the parameters that such a layer has."""
         has = {
             "W": True,
             "b": use_bias,
@@ -50,10 +54,10 @@ class Spec:
 
 
 class Layer(NamedTuple):
-    """Hold one layer's parameters, or those of n stacked layers (then with a leading n).
+    """Hold the parameters of one layer, or those of n stacked layers; their arrays lead with n.
 
-    W: `(d_in, d_out)`; b: `(d_out,)`, None without biases; slope: `()`, PReLU's, None elsewhere;
-    alpha: `()`, ReZero's gate, None elsewhere.
+    W: `(d_in, d_out)`. b: `(d_out,)`, None without biases. slope: `()`, PReLU's, else None.
+    alpha: `()`, ReZero's gate, else None.
     """
 
     W: Float[Array, "*n d_in d_out"]
@@ -73,9 +77,9 @@ Params = tuple[Layer, ...]
 
 
 def started(spec: Spec, W, b) -> Layer:
-    """Return a plain or stacked layer of drawn W and b whose other parameters are at their start.
+    """Return a plain or stacked layer with these W and b, and slope and gate at their start.
 
-    PReLU's slope starts where its Activation says, ReZero's gate at 0.
+    PReLU's slope starts at its Activation's `slope`, ReZero's gate alpha at 0.
     """
     lead = W.shape[:-2]
     slope = spec.activation.slope
@@ -88,11 +92,11 @@ def started(spec: Spec, W, b) -> Layer:
 
 
 class Pair(NamedTuple):
-    """Hold all that any gradient quantity of a layer needs.
+    """Hold the two arrays from which every gradient quantity of a layer is computed.
 
-    A: what W multiplies. dZ: each sample's own derivative: sample i's gradient of W is
-    `a_i (outer) dz_i`. direct: each sample's own derivative in the other parameters, `(m, ...)`,
-    by name.
+    A: the input that W multiplies. dZ: each sample's own derivative in Z. Sample i's gradient in W
+    is `a_i (outer) dz_i`. direct: each sample's own derivatives in the layer's other parameters,
+    `(m, ...)`, by name.
     """
 
     A: Float[Array, "m d_in"]
@@ -101,7 +105,7 @@ class Pair(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """Hold what a layer computes; r is the norm's, None without one."""
+    """Hold what a layer computes on the way forward. r is what the norm returns, else None."""
 
     Z: Float[Array, "m d_out"]
     S: Float[Array, "m d_out"]
@@ -111,10 +115,10 @@ class Forward(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """Hold what the way back needs of a layer.
+    """Hold what the way back needs from the way forward.
 
-    U `(m, d_out)`, None if act' can be taken from A alone; r `(m, 1)`, the norm's, None without;
-    D `(m, d_out)`, act'(U) where it is kept itself.
+    U: `(m, d_out)`, None if act' can be computed from A alone. r: `(m, 1)`, what the norm
+    returned, else None. D: `(m, d_out)`, act'(U), if the way forward has already computed it.
     """
 
     A_prev: Float[Array, "m d_in"]
@@ -124,7 +128,7 @@ class Saved(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """Hold each sample's own derivatives at a layer, dA that of the layer below."""
+    """Hold each sample's own derivatives at a layer; dA is that in its input A_prev."""
 
     dU: Float[Array, "m d_out"]
     dS: Float[Array, "m d_out"]
@@ -133,7 +137,7 @@ class Backward(NamedTuple):
 
 
 def forward(spec: Spec, layer: Layer, A_prev, S_prev=None) -> Forward:
-    """Pass one layer; `S_prev` is read only if the layer has a residual."""
+    """Compute one layer. `S_prev` is read only if the layer has a residual."""
     Z = affine(layer, A_prev)
     S = Z if spec.residual is None else S_prev + gate(spec, layer) * Z
     U, r = (S, None) if spec.norm is None else spec.norm.apply(S)
@@ -147,12 +151,12 @@ def affine(layer: Layer, A):
 
 
 def saved(spec: Spec, A_prev, passed: Forward) -> Saved:
-    """Keep of a passed layer what `backward` reads."""
+    """Return what `backward` reads of a layer that was passed forwards."""
     return Saved(A_prev, passed.U if needs_U(spec) else None, passed.r)
 
 
 def needs_U(spec: Spec) -> bool:
-    """Whether the way back reads U, and not the output A alone."""
+    """Return whether the way back reads U. If not, the output A is enough."""
     act = spec.activation
     if isinstance(act, Choice):
         return True
@@ -161,42 +165,44 @@ def needs_U(spec: Spec) -> bool:
 
 
 def backward(spec: Spec, layer: Layer, saved: Saved, A, dA: Any, dS: Any = None) -> Backward:
-    """Return each sample's own derivatives at one layer, from those above it.
+    """Return each sample's own derivatives at one layer.
 
     Args:
-      A: the layer's output; dA: its derivative, or None where dS is all of the stream's own: the
-        loss knows it at the output.
-      dS: what the stream of the layer above hands down, None if that layer has no residual.
+      A: the layer's output. dA: the derivative in it; None at the output layer if the loss gives
+        the derivative in its Z, which is then passed as dS.
+      dS: the derivative of the stream that a residual layer above adds; None without one.
     """
-    # Through the activation and the norm, onto the stream
+    # Back through the activation and the norm to the stream
     dU = dS
     if dA is not None:
         dU = dA * (derivative(spec, layer, saved.U, A) if saved.D is None else saved.D)
-        own = dU if spec.norm is None else spec.norm.vjp(saved.U, saved.r, dU)
-        dS = own if dS is None else own + dS
-    # Through the weight
+        from_U = dU if spec.norm is None else spec.norm.vjp(saved.U, saved.r, dU)
+        dS = from_U if dS is None else from_U + dS
+    # Back through the weight
     alpha = gate(spec, layer)
     dZ = dS if spec.residual is None else alpha * dS
     if layer.alpha is None:
         dA_prev = through_weight(layer, dZ)
     else:
-        ungated = through_weight(layer, dS)  # dalpha = dS . Z without a saved Z
+        ungated = through_weight(layer, dS)
         dA_prev = alpha * ungated
     # The direct parameters
     direct = {}
     if layer.b is not None:
         direct["b"] = dZ
     if layer.slope is not None:
-        assert dA is not None  # no loss collapses with an activation that learns
+        assert dA is not None  # no loss gives dZ directly for an activation that learns a slope
         direct["slope"] = jnp.sum(dA * jnp.minimum(saved.U, 0), axis=-1)
-    if layer.alpha is not None:
-        of_b = 0 if layer.b is None else dS @ layer.b
-        direct["alpha"] = jnp.sum(ungated * saved.A_prev, axis=-1) + of_b
+    if (
+        layer.alpha is not None
+    ):  # dS . Z, and Z is not saved: dS . (A W + b) = (dS W.T) . A + dS . b
+        bias_part = 0 if layer.b is None else dS @ layer.b
+        direct["alpha"] = jnp.sum(ungated * saved.A_prev, axis=-1) + bias_part
     return Backward(dU, dS, dA_prev, Pair(saved.A_prev, dZ, direct))
 
 
 def derivative(spec: Spec, layer: Layer, U, A):
-    """Return act'(U), by the formula in U or in the output A."""
+    """Return act'(U). Its formula reads U or the output A."""
 
     def of_one(act: Activation, slopes: tuple):
         assert act.derivative is not None  # check_hand has refused it
@@ -212,12 +218,12 @@ def through_weight(layer: Layer, dZ):
 
 
 def gate(spec: Spec, layer: Layer) -> Any:
-    """Return alpha: the layer's own, a number, or 1 for a plain layer."""
+    """Return alpha: 1 for a plain layer, the fixed number, or what the layer has learned."""
     if spec.residual is None:
         return 1
     return spec.residual if layer.alpha is None else layer.alpha
 
 
 def slopes(layer: Layer) -> tuple:
-    """What the layer's activation takes after its own arguments: PReLU's slope, else nothing."""
+    """Return the further arguments of the layer's activation: `(slope,)` for PReLU, else ()."""
     return () if layer.slope is None else (layer.slope,)

@@ -1,9 +1,10 @@
-"""Losses: each with its derivative beside it, for one sample; the objective takes the mean.
+"""Losses, each with its derivative beside it. They are those of one sample.
 
-Letters: `Z`, `A` the last layer's pre-activation and output `(m, K)`, `Y` the targets `(m, K)`.
-Every function returns one row or one number for each sample, with no 1/m inside.
+`Z` and `A` are the last layer's pre-activation and output, `Y` the targets, all `(m, K)`. Every
+function returns one number or one row for each sample, with no 1/m inside; the objective takes the
+mean. A loss may collapse with an output activation: then one short formula gives dJ/dZ.
 
-| loss of one sample | formula (sums over k) | dJ/dA | collapses with, to dJ/dZ |
+| loss of one sample | formula (sums over k) | dJ/dA | collapses with, dJ/dZ |
 |---|---|---|---|
 | cross_entropy | `-sum y log a` | `-y/a` | softmax, `a sum(y) - y` |
 | binary_cross_entropy | `-sum y log a + (1-y) log(1-a)` | `-y/a + (1-y)/(1-a)` | sigmoid, `a - y` |
@@ -11,8 +12,8 @@ Every function returns one row or one number for each sample, with no 1/m inside
 | half_squared_error | `1/2 sum (a - y)^2` | `a - y` | linear, `a - y` |
 | norm | `|a - y|` | `(a - y)/|a - y|`, 0 at 0 | |
 
-PyTorch, Keras and scikit-learn divide the squared error by K too; the notes (F1) and `mse` here
-do not. `sse` is the sum over samples, m times `mse`.
+PyTorch, Keras and scikit-learn also divide the squared error by K; the lecture notes (F1) and
+`mse` here do not. `sse` is the sum over the samples, m times `mse`.
 """
 
 import dataclasses
@@ -33,18 +34,18 @@ class Loss:
     """Describe a loss of one sample.
 
     Args:
-      name: what `Objective` calls it.
+      name: its name for `Objective`.
       value: `value(Z, A, Y) -> (m,)`, in plain JAX.
       dA: `dA(A, Y) -> (m, K)`, the derivative in the output.
-      dZ: `dZ(Z, A, Y) -> (m, K)`, where output activation and loss collapse; else None and the
-        general chain `dA * act'(Z)` (with softmax its Jacobian) applies.
-      collapses_with: the output activation that `dZ` is for.
+      dZ: `dZ(Z, A, Y) -> (m, K)`, the derivative in Z if the output activation is
+        `collapses_with`. For any other it is `dA * act'(Z)`, or dA times softmax's Jacobian.
+      collapses_with: the output activation for which `dZ` holds.
       outputs: the output activations that the loss accepts; None for any.
-      targets: "numbers"; "probabilities", each in [0, 1]; or a "distribution", whose rows sum to 1
-        and which may also be given as labels.
+      targets: "numbers"; "probabilities", each in [0, 1]; or a "distribution": its rows sum to 1,
+        and it may also be given as labels.
       reduction: "mean" or "sum" over the samples.
-      degree: the integer k where `dA(c A, c Y) = c^k dA(A, Y)` for c > 0; None where there is none.
-        Such a derivative can be taken of values far out of range, scaled into it.
+      degree: the integer k if `dA(c A, c Y) = c^k dA(A, Y)` for every c > 0, else None. With it the
+        derivative is known for values beyond the range: they are scaled into it first.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Loss:
             raise ValueError(
                 f"loss {self.name!r}: reduction must be in {REDUCTIONS}, got {self.reduction!r}"
             )
+        # The functions, and the activations that they are for
         for act in (self.collapses_with, *(self.outputs or ())):
             if not isinstance(act, Activation | None):
                 raise TypeError(f"loss {self.name!r}: outputs must be Activations, got {act!r}")
@@ -84,12 +86,12 @@ class Loss:
 
 
 def _ratio(a, b):
-    """a / b, and 0 where a is 0, whatever b."""
+    """Return a / b, and 0 if a is 0, also for b = 0."""
     return jnp.where(a == 0, 0, a / jnp.where(a == 0, 1, b))
 
 
-# B5: E = -sum t log y, dE/dy = -t/y, and with softmax a - y. From logits, so that nothing
-# overflows at +-1e4; the row sum of Y is 1 for a distribution, and the derivative is true for any.
+# B5: E = -sum t log y, dE/dy = -t/y. The value is computed from the logits Z, because log(A) is
+# -inf for logits of -1e4. dZ is right for any row sum of Y; for a distribution it is A - Y.
 cross_entropy = Loss(
     "cross_entropy",
     value=lambda Z, A, Y: -jnp.sum(Y * jax.nn.log_softmax(Z), axis=1),
@@ -100,8 +102,9 @@ cross_entropy = Loss(
     targets="distribution",
 )
 
-# A2, A3: a - y with sigmoid. Written (1 - y) a - y (1 - a) with 1 - a = sigmoid(-z), because
-# a - y is 0 in float32 for every logit above 17, where the derivative is not.
+# A2, A3: with a sigmoid dZ is a - y. It is written (1 - y) a - y (1 - a), with
+# 1 - a = sigmoid(-z): in float32 a is exactly 1 for every logit above 17, and for y = 1 a - y
+# would be 0 although the derivative is not.
 binary_cross_entropy = Loss(
     "binary_cross_entropy",
     value=lambda Z, A, Y: (
@@ -132,7 +135,7 @@ half_squared_error = Loss(
 )
 
 
-# The norm is scaled before it is squared, and its derivative at 0 is 0, not NaN.
+# `numerics.norm` scales before it squares, and its derivative at 0 is 0 and not NaN.
 norm = Loss(
     "norm",
     value=lambda Z, A, Y: numerics.norm(A - Y, axis=1),
@@ -152,10 +155,10 @@ def names() -> tuple[str, ...]:
 
 
 def get(loss: str | Loss) -> Loss:
-    """Return the loss of that name; a `Loss` comes back as it is.
+    """Return the loss of that name; a `Loss` is returned as it is.
 
     Raises:
-      ValueError: for an unknown name (the nearest is suggested).
+      ValueError: for an unknown name (a near one is suggested).
       TypeError: for anything that is neither a name nor a Loss.
     """
     if isinstance(loss, Loss):
@@ -166,14 +169,14 @@ def get(loss: str | Loss) -> Loss:
 
 
 def collapses(loss: Loss, output: Activation) -> bool:
-    """Whether output activation and loss collapse to the loss's own `dZ`."""
+    """Return whether the loss's `dZ` holds for this output activation."""
     return loss.dZ is not None and loss.collapses_with == output
 
 
 def check_output(loss: Loss, output: Activation) -> None:
-    """Refuse an output activation that the loss cannot take, or one that only has its name.
+    """Refuse an output activation that the loss cannot take, or another one of the same name.
 
-    The activations are compared and not their names: the formulas hold for that very function.
+    The loss's formulas hold for one function, so the Activations are compared and not their names.
     """
     if loss.outputs is None or output in loss.outputs:
         return

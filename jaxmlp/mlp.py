@@ -1,8 +1,8 @@
-"""The network as a value: its description, how it is drawn, and the forward pass.
+"""The network: its description, the random draw of its parameters, and its forward pass.
 
 Z[l] = A[l-1] @ W[l] + b[l]        A[l] = act[l](Z[l])        A[0] = X, rows are samples
 
-With a residual or a norm a layer does a little more: `layer` says what.
+A residual and a norm add steps between Z and A: see `layer`.
 """
 
 import dataclasses
@@ -29,28 +29,28 @@ INVERSE_ROOT = "1/sqrt(depth)"
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class MLP:
-    """Describe a multilayer perceptron; the parameters live elsewhere, in a tuple of Layers.
+    """Describe a multilayer perceptron. Its parameters are kept apart, in a tuple of Layers.
 
     Args:
-      sizes: `(d_0, ..., d_L)`: inputs, hidden widths, outputs; L weight layers. `(d, 1)` is one
-        neuron, `(d, K)` a softmax regression.
-      hidden: activation of the hidden layers: a name, an Activation, or one for each of them;
-        ignored when there is no hidden layer.
+      sizes: `(d_0, ..., d_L)`: inputs, hidden widths, outputs. There are L weight layers. `(d, 1)`
+        is one neuron, `(d, K)` a softmax regression.
+      hidden: activation of the hidden layers: a name, an Activation, or a sequence with one for
+        each of them. It is ignored if there is no hidden layer.
       output: activation of the last layer.
-      use_bias: whether `Z = A W + b` has its b.
-      residual: alpha in `S = S_prev + alpha Z`, a number above 0; "1/sqrt(depth)"; "rezero", one
-        learned alpha for each layer, starting at 0; None for plain layers. It acts at the hidden
-        layers 2..depth with d_in = d_out; the others are plain.
-      norm: "layer" or "rms", before the activation of every hidden layer; None for none. With a
-        residual this is the pre-norm residual network. Nothing is learned in it.
-      norm_eps: what is added to the variance under the root.
-      stack_from: a run of more than so many hidden layers of the same shape and Spec is stored as
-        one stacked Layer, which a loop walks; None never stacks.
+      use_bias: whether the layers have biases b.
+      residual: alpha in `S = S_prev + alpha Z`: a number above 0; "1/sqrt(depth)"; "rezero", one
+        learned alpha for each layer, which starts at 0; or None for no residual. Only the hidden
+        layers 2..depth with d_in = d_out have it.
+      norm: "layer" or "rms", before the activation of every hidden layer; None for no norm. With
+        a residual this is the pre-norm residual network. Nothing is learned in a norm.
+      norm_eps: the number added to the variance under the root.
+      stack_from: a run of more than this many hidden layers of equal shape and Spec is stored as
+        one stacked Layer, through which a compiled loop walks; None never stacks.
 
     Raises:
       TypeError, ValueError: for sizes that are not integers of at least 1, unknown activations,
         a wrong number of them, softmax as a hidden activation, a residual that is not above 0,
-        a norm that couples the samples.
+        and batch normalisation.
 
     Example:
       >>> MLP((2, 4, 3), hidden="relu", output="softmax")
@@ -76,7 +76,7 @@ class MLP:
             raise TypeError(f"use_bias must be True or False, got {self.use_bias!r}")
         if self.stack_from is not None:
             checks.integer("stack_from", self.stack_from, at_least=1)
-        norms.get(self.norm, self.norm_eps)  # refuses what is none
+        norms.get(self.norm, self.norm_eps)  # refuses an unknown norm
         object.__setattr__(self, "sizes", sizes)
         object.__setattr__(self, "hidden", hidden)
         object.__setattr__(self, "output", activations.get(self.output))
@@ -87,33 +87,34 @@ class MLP:
 
     @functools.cached_property
     def _hash(self) -> int:
-        # kept, because jit hashes its static arguments at every call, and sizes may be 10,000 long
+        # jit hashes its static arguments at every call, and `sizes` may hold 10,000 numbers
         return hash(tuple(getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "_"))
 
     def __getstate__(self):
-        # what is cached is not pickled: hashes of strings differ from process to process
+        # The cached hash is not pickled, because hashes of strings differ between processes
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "_"}
 
     @property
     def num_layers(self) -> int:
-        """L, the number of weight layers: depth + 1."""
+        """Return L, the number of weight layers: depth + 1."""
         return len(self.sizes) - 1
 
     @property
     def depth(self) -> int:
-        """The number of hidden layers."""
+        """Return the number of hidden layers."""
         return len(self.sizes) - 2
 
     @functools.cached_property
     def activations(self) -> tuple[Activation, ...]:
-        """The activations of layers 1..L, the output's last."""
+        """Return the activations of the layers 1..L; the last is the output's."""
         return (*self.hidden, self.output)
 
     @functools.cached_property
     def specs(self) -> tuple[Spec, ...]:
-        """What is fixed of the layers 1..L."""
+        """Return the Specs of the layers 1..L."""
         norm = norms.get(self.norm, self.norm_eps)
         alpha = self.depth**-0.5 if self.residual == INVERSE_ROOT and self.depth else self.residual
+        # Each hidden layer has one of two Specs of its activation: without or with the residual
         pairs = itertools.pairwise(self.sizes)
         acts = {act: (Spec(act, norm), Spec(act, norm, alpha)) for act in self.hidden}
         hidden = [
@@ -124,14 +125,14 @@ class MLP:
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers are learned: weights, biases, the activations' own and the gates."""
+        """Return how many numbers are learned: weights, biases, PReLU's slopes, ReZero's gates."""
         weights = sum(d_in * d_out for d_in, d_out in itertools.pairwise(self.sizes))
         biases = sum(self.sizes[1:]) if self.use_bias else 0
         return weights + biases + sum(len(spec.fields(False)) - 1 for spec in self.specs)
 
     @functools.cached_property
     def runs(self) -> tuple[Run, ...]:
-        """How `init` stores the layers."""
+        """Return how `init` stores the layers: one Run for each plain layer and for each stack."""
         layers = zip(itertools.count(1), itertools.pairwise(self.sizes), self.specs, strict=False)
         *hidden, output = layers
         runs = []
@@ -151,6 +152,7 @@ class MLP:
         lines = [f"MLP {sizes}: {self.num_parameters:,} parameters"]
         for run in self.runs:
             n, (d_in, d_out), spec = run.count, run.shape, run.spec
+            # One line for each plain layer or stack
             lead = () if n is None else (n,)
             number = (
                 f"layer {run.first}" if n is None else f"layers {run.first}-{run.first + n - 1}"
@@ -159,16 +161,18 @@ class MLP:
             parts += [f"b {(*lead, d_out)}"] if self.use_bias else []
             parts += [] if spec.norm is None else [f"{spec.norm.name} norm"]
             parts.append(spec.activation.name)
-            parts += [] if spec.residual is None else [f"residual {_short(spec.residual)}"]
+            if spec.residual is not None:
+                alpha = spec.residual
+                parts.append(f"residual {alpha if isinstance(alpha, str) else f'{alpha:.4g}'}")
             lines.append(f"  {number}: {', '.join(parts)}")
         return "\n".join(lines)
 
     def init(
         self, key: Array, init: str | Initializer | Callable = "he", *, dtype: Any = None
     ) -> Params:
-        """Draw the parameters; layer l comes from `jax.random.fold_in(key, l)`.
+        """Draw the parameters; layer l is drawn from `jax.random.fold_in(key, l)`.
 
-        Networks of different depth therefore share their first layers.
+        So networks of different depth have their first layers in common.
 
         Args:
           key: a PRNG key.
@@ -189,15 +193,15 @@ class MLP:
             raise ValueError(f"{init.name} draws biases, but this MLP has use_bias=False")
         return tuple(
             _draw_run(init, run._replace(first=0), self.use_bias, dtype, key, run.first)
-            for run in self.runs  # first is traced, so that equal layers compile once
+            for run in self.runs  # `first` is a traced number, so equal layers compile once
         )
 
     def apply(self, params: Sequence[Layer], X: Array) -> Array:
         """Return the output A[L]: X `(m, d_0)` -> `(m, d_L)`; one sample `(d_0,)` -> `(d_L,)`.
 
         Raises:
-          ValueError: for a wrong shape, NaN or infinity, or parameters of another network.
-          TypeError: for X that is not floating or not of the parameters' dtype.
+          ValueError: for a wrong shape, NaN or infinity, and parameters of another network.
+          TypeError: for an X that is not floating, or not of the parameters' dtype.
         """
         params = edge.as_layers(params)
         dtype = edge.checked_params(self, params)
@@ -216,18 +220,18 @@ def _apply(mlp: MLP, params, X):
 
 
 def forward(mlp: MLP, params: Sequence[Layer], X: Inexact[Array, "m d_0"]):
-    """Return `(Z[L], A[L])` and keep nothing; plain JAX, which autodiff differentiates as it is."""
+    """Return `(Z[L], A[L])`, save nothing. It is plain JAX, so autodiff can differentiate it."""
 
     def one(spec: Spec, layer: Layer, carry):
         passed = layer_forward(spec, layer, *carry)
         return (passed.A, passed.S), None, None
 
-    rule = Rule(one, one)  # nobody walks back
+    rule = Rule(one, one)  # the second is never called, because nobody walks back
     (A, Z), _, _ = walk.forward(rule, mlp.runs, canonical(mlp.runs, params), (X, None))
     return Z, A
 
 
-# --- how it is drawn ------------------------------------------------------------------------------
+# --- the random draw ------------------------------------------------------------------------------
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -238,11 +242,11 @@ def _draw_run(init: Initializer, run: Run, use_bias: bool, dtype, key, first) ->
 
     if run.count is None:
         return draw(first)
-    # a loop and not vmap: one draw of 10,000 layers of 128 peaks at 2.7 GiB, this at 0.85
+    # Not vmap: the draw of 10,000 layers of width 128 takes 2.7 GiB at once, in a loop 0.85 GiB
     return jax.lax.map(draw, first + jnp.arange(run.count))
 
 
-# --- what may describe a network ------------------------------------------------------------------
+# --- checks of the description --------------------------------------------------------------------
 
 
 def _checked_sizes(sizes) -> tuple[int, ...]:
@@ -281,7 +285,3 @@ def _checked_residual(residual: Any) -> float | str | None:
             f'residual must be None, a number, "{INVERSE_ROOT}" or "{REZERO}", got {residual!r}'
         )
     return checks.positive_number("residual", residual)
-
-
-def _short(alpha: float | str) -> str:
-    return alpha if isinstance(alpha, str) else f"{alpha:.4g}"

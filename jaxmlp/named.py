@@ -1,4 +1,4 @@
-"""Descriptions known by name: `leaky_relu:0.1` reads back, and pickles as its name."""
+"""Descriptions known by a name with numbers, such as `leaky_relu:0.1`; they pickle as that name."""
 
 import dataclasses
 import inspect
@@ -9,7 +9,9 @@ from jaxmlp.checks import unknown_name
 
 
 def label(factory: Callable, *arguments: float) -> str:
-    """Return the name that `look_up` reads back; arguments at their defaults are left out.
+    """Return the name from which `look_up` makes the same description.
+
+    Arguments that have their default value at the end are left out.
 
     Example:
       >>> def linear(a=1.0, b=0.0): ...
@@ -26,14 +28,14 @@ def look_up(kind: str, text: str, known: Mapping[str, Any], meant: Mapping[str, 
     """Return what `text` names: an entry of `known`, or what a factory in it makes of numbers.
 
     Args:
-      kind: what the errors call it.
-      text: a name; behind a factory's name its numbers, each after a colon.
+      kind: the word for it in error messages, such as "loss".
+      text: a name. After a factory's name come its numbers, each behind a colon.
       known: descriptions and factories by name.
-      meant: what is suggested for a name that is not known but used elsewhere.
+      meant: names that other libraries use, and what they are called here.
 
     Raises:
-      ValueError: for an unknown name, an argument that is no number or one too many, and
-        for numbers that the factory refuses.
+      ValueError: for an unknown name, an argument that is not a number, too many or too few
+        arguments, and numbers that the factory refuses.
     """
     name, *arguments = text.split(":")
     if name not in known:
@@ -43,6 +45,7 @@ def look_up(kind: str, text: str, known: Mapping[str, Any], meant: Mapping[str, 
         if arguments:
             raise ValueError(f"{kind} {name!r} takes no arguments, got {text!r}")
         return entry
+    # A factory: as many numbers as it has parameters, or fewer if they have defaults
     parameters = inspect.signature(entry).parameters
     required = sum(p.default is p.empty for p in parameters.values())
     if not required <= len(arguments) <= len(parameters):
@@ -62,7 +65,7 @@ def _number(parameter: str, text: str) -> float:
 
 
 def is_known(description: Any, get: Callable[[Any], Any]) -> bool:
-    """Whether `get` returns this very description for its name."""
+    """Return whether `get` finds an equal description under this one's name."""
     try:
         return get(description.name) == description
     except (TypeError, ValueError):
@@ -70,9 +73,9 @@ def is_known(description: Any, get: Callable[[Any], Any]) -> bool:
 
 
 def reduced(description: Any, get: Callable[[Any], Any]) -> tuple[Callable, tuple]:
-    """Return what `__reduce__` must: the name if `get` knows it, else the fields one by one.
+    """Return what `__reduce__` must return: `get` and the name if that finds it, else the fields.
 
-    The functions of the library are lambdas, which do not pickle.
+    The descriptions of this package hold lambdas, which do not pickle. Their names do.
     """
     if is_known(description, get):
         return get, (description.name,)

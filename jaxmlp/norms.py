@@ -1,14 +1,14 @@
-"""Normalisations of the stream: each function with its hand-derived derivative beside it.
+"""Normalisations of the stream S, each with its hand-derived derivative beside it.
 
-Both act on the units of one sample, so that every sample keeps a gradient of its own:
+Both act on the units of one sample, so every sample keeps a gradient of its own:
 
-| norm | U | with r |
+| norm | U | r |
 |---|---|---|
 | layer | `(S - mean S) r` | `1 / sqrt(mean (S - mean S)^2 + eps)` |
 | rms | `S r` | `1 / sqrt(mean S^2 + eps)` |
 
-Means are over the units of a sample, the variance is that with 1/d, and nothing is learned.
-Batch normalisation is no member: it couples the samples, so that no sample has a gradient.
+Means are over the d units of a sample, also in the variance (1/d). Nothing is learned. Batch
+normalisation is refused: it couples the samples, so no sample has a gradient of its own.
 
 Sources: J. L. Ba et al., "Layer normalization", 2016; B. Zhang and R. Sennrich, "Root mean square
 layer normalization", 2019.
@@ -27,16 +27,16 @@ from jaxmlp.checks import unknown_name
 
 @dataclasses.dataclass(frozen=True)
 class Norm:
-    """Describe a normalisation: its name, the eps under the root, whether the mean is taken off."""
+    """Describe a norm: its name, the eps under the root, whether the mean is subtracted."""
 
     name: str
     eps: float
     centred: bool
 
     def apply(self, S: Float[Array, "m d"], eps: Any = None):
-        """Return `(U, r)`, the normalised stream and each sample's `1 / sqrt(variance + eps)`.
+        """Return the normalised stream and each sample's r, `(U, r)` of shapes (m, d), (m, 1).
 
-        `r` has shape (m, 1). It is NaN if a square leaves the range: 0 would be a silent error.
+        r is NaN if a square overflows. The formula would give 0 then, an error that nobody sees.
         """
         wide = S.astype(jnp.promote_types(S.dtype, jnp.float32))
         if self.centred:
@@ -47,9 +47,9 @@ class Norm:
         return (wide * r).astype(S.dtype), r.astype(S.dtype)
 
     def vjp(self, U: Float[Array, "m d"], r: Float[Array, "m 1"], dU: Float[Array, "m d"]):
-        """Return `dS = r (dU - U mean(U dU) - mean dU)`; the last term for "layer" only.
+        """Return `dS = r (dU - U mean(U dU) - mean dU)`; only "layer" has the last term.
 
-        r depends on S too: `dr/dS = -r^2 U / d`, which gives the term in U, whatever eps is.
+        The term in U is there because r depends on S: `dr/dS = -r^2 U / d`, for any eps.
         """
         inner = dU - U * jnp.mean(U * dU, axis=-1, keepdims=True)
         if self.centred:
@@ -58,10 +58,10 @@ class Norm:
 
 
 def get(name: str | None, eps: Any = 1e-6) -> Norm | None:
-    """Return the norm of that name, None for None.
+    """Return the norm of that name, or None for None.
 
     Raises:
-      ValueError: for an unknown name, for "batch", for eps that is negative or not finite.
+      ValueError: for an unknown name, for "batch", and for an eps that is negative or not finite.
       TypeError: for anything else.
     """
     if isinstance(eps, bool) or not isinstance(eps, numbers.Real):

@@ -1,7 +1,7 @@
-"""Norms that neither underflow nor overflow: scaled by a power of two before squaring.
+"""Norms that neither underflow nor overflow, because entries are scaled before they are squared.
 
 `jnp.linalg.norm` and `optax.global_norm` square first, so float32 entries of 1e-22 have norm 0
-and entries of 1e25 have norm inf. Multiplying by a power of two is exact.
+and entries of 1e25 have norm inf. The scales are powers of two, because these multiply exactly.
 """
 
 import math
@@ -17,40 +17,41 @@ LOG10_2 = math.log10(2)
 def exponent(x: Array) -> Array:
     """Return the integer k with |x| in [2^(k-1), 2^k), as `frexp` does; 0 for 0, inf and NaN.
 
-    Read off the bits, which compiles to a few instructions.
+    It is read from the bits of x, which compiles to a few instructions. Subnormal numbers count
+    as 0.
     """
     limits, bits = jnp.finfo(x.dtype), _bits(x.dtype)
     field = jax.lax.bitcast_convert_type(jnp.abs(x), bits) >> limits.nmant
-    k = (field - (limits.maxexp - 2)).astype(jnp.int32)
+    k = (field - (limits.maxexp - 2)).astype(jnp.int32)  # IEEE 754: field 1 is 2^(2 - maxexp)
     return jnp.where((field == 0) | (k > limits.maxexp), 0, k)
 
 
 def power_of_two(k: Array, dtype) -> Array:
-    """Return 2^k exactly; 0 below the range of dtype and its largest power above."""
+    """Return 2^k exactly; if dtype cannot hold it, 0 or the largest power that it can hold."""
     limits, bits = jnp.finfo(dtype), _bits(dtype)
     field = jnp.clip(k, limits.minexp - 1, limits.maxexp - 1) + limits.maxexp - 1
     return jax.lax.bitcast_convert_type(field.astype(bits) << limits.nmant, dtype)
 
 
 def _bits(dtype):
-    """The integers of the same width."""
+    """Return the integer dtype of the same width."""
     return jnp.dtype(f"int{8 * jnp.dtype(dtype).itemsize}")
 
 
 def power_of_two_scale(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
-    """Return the power of two s that brings the largest |x| s near 1 (s = 1 where x is all 0).
+    """Return the power of two s for which the largest |x s| is near 1; s = 1 if x is all 0.
 
-    The axes are kept, so that `x * s` broadcasts.
+    The axes are kept, so `x * s` broadcasts. No derivative is taken through s.
     """
     largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axis=axis, keepdims=True, initial=0)
-    limit = -jnp.finfo(x.dtype).minexp  # beyond it the scale itself would be subnormal
+    limit = -jnp.finfo(x.dtype).minexp  # a smaller scale than 2^-limit would be subnormal
     return power_of_two(jnp.clip(-exponent(largest), -limit, limit), x.dtype)
 
 
 def norm(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
-    """Return sqrt(sum x^2) over `axis` (all axes by default), right for every finite x.
+    """Return sqrt(sum x^2) over `axis` (all axes by default). It is right for every finite x.
 
-    The derivative at 0 is 0, where that of the plain formula is NaN.
+    Its derivative at 0 is 0; that of the plain formula is NaN.
 
     Example:
       >>> f"{norm(jnp.full(4, 1e-30)):.3g}", float(jnp.linalg.norm(jnp.full(4, 1e-30)))
@@ -60,26 +61,27 @@ def norm(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
     x = x.astype(jnp.promote_types(dtype, jnp.float32))
     scale = power_of_two_scale(x, axis)
     squares = jnp.sum((x * scale) ** 2, axis=axis)
-    zero = squares == 0
+    zero = squares == 0  # sqrt is given 1 instead: its derivative at 0 is infinite, and 0 inf NaN
     root = jnp.sqrt(jnp.where(zero, 1, squares)) / jnp.reshape(scale, squares.shape)
     return jnp.where(zero, 0, root).astype(dtype)
 
 
 def tree_norm(tree) -> Array:
-    """Return the norm of all the leaves together, right for every finite entry."""
+    """Return the norm of all leaves together. It is right for all finite entries."""
     return norm(jnp.stack([norm(leaf) for leaf in jax.tree.leaves(tree)]))
 
 
 def split_norm(x: Array) -> tuple[Array, Array]:
-    """Return (r, k) with |x| = r 2^k and r in [0.5, 1); (0, 0) for zeros."""
+    """Return (r, k) with norm r 2^k and r in [0.5, 1); (0, 0) if x is all 0."""
     r, k, _ = split_norms(x)
     return r[0], k[0]
 
 
 def plain_norms(*arrays: Array) -> tuple[Array, Array, Array]:
-    """Return `(r, k)` as `split_norms` does, and whether no square left the range: else they err.
+    """Return `(r, k, right)`: norms r 2^k whose squares are summed without scaling.
 
-    A fraction of its instructions, for whoever can come back with `split_norms`.
+    If `right` is False, a sum of squares left the range: then r and k are wrong, and the caller
+    must use `split_norms`. This compiles to a fraction of the instructions of `split_norms`.
     """
     squares = jnp.stack([jnp.vdot(x, x) for x in arrays])
     root = jnp.sqrt(squares)
@@ -88,19 +90,22 @@ def plain_norms(*arrays: Array) -> tuple[Array, Array, Array]:
 
 
 def _right(squares: Array) -> Array:
-    """Whether sums of squares are neither too small nor too large to be right."""
+    """Return whether sums of squares are neither too small nor too large to be right."""
     limits = jnp.finfo(squares.dtype)
+    # A square below tiny counts as 0. To a sum above tiny / eps^2 it matters less than eps^2
     return (squares > limits.tiny / limits.eps**2) & (squares < limits.max)
 
 
 def split_norms(*arrays: Array, if_extreme: Callable | None = None):
-    """Return the norms of some arrays of one dtype as `(r, k, None)`, vectors, |x| = r 2^k.
+    """Return the norms r 2^k of some arrays of one dtype, as `(r, k, extra)`, r and k vectors.
 
-    Cheap for large arrays: their squares are summed as they are, and all anew after scaling only
-    if one of those sums is too small or too large to be right (a sum of zeros is too small).
+    Large arrays are summed twice only if they must be: first their squares as they are; then, if
+    one sum is too small or too large to be right, all of them after scaling. A sum of 0 is too
+    small.
 
     Args:
-      if_extreme: evaluated then and only then; its result comes third, and zeros like it else.
+      if_extreme: a function of nothing that is called in the second case only. Its result is
+        `extra`; otherwise `extra` is zeros of the same shapes, or None without the function.
     """
     arrays = tuple(x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in arrays)
     more = (lambda: None) if if_extreme is None else if_extreme
@@ -110,7 +115,8 @@ def split_norms(*arrays: Array, if_extreme: Callable | None = None):
         sums = [jnp.sum((x * s) ** 2) for x, s in zip(arrays, scales, strict=True)]
         return jnp.stack(sums), exponent(jnp.stack(scales)) - 1, more()
 
-    if max(x.size for x in arrays) <= 1024:  # nothing to gain, and less to compile
+    # Chosen: arrays this small are scaled at once, because a branch costs more than it saves
+    if max(x.size for x in arrays) <= 1024:
         squares, shift, extra = scaled()
     else:
         squares = jnp.stack([jnp.vdot(x, x) for x in arrays])
@@ -118,6 +124,7 @@ def split_norms(*arrays: Array, if_extreme: Callable | None = None):
         none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(more))
         as_it_is = lambda: (squares, jnp.zeros(len(arrays), jnp.int32), none)  # noqa: E731
         squares, shift, extra = jax.lax.cond(right, as_it_is, scaled)
+    # From the root to r in [0.5, 1) and its exponent
     root = jnp.sqrt(squares)
     k = exponent(root)
     r = root * power_of_two(-k, root.dtype)

@@ -1,8 +1,8 @@
-"""Arrays with an exponent: `mantissa 2^exponent`, so that no magnitude leaves the range.
+"""Arrays with an exponent, `mantissa 2^exponent`, for magnitudes beyond the range of the dtype.
 
-Multiplying by a power of two is exact, so the mantissas are those of a plain computation wherever
-that one stays in range. `size` says about which power of two the mantissa's norm is: what the next
-operation takes off before it multiplies on.
+Multiplying by a power of two is exact. So the mantissas have the digits of a plain computation if
+that one stays in range. Each array also carries about which power of two the norm of its mantissa
+is; the next operation divides by it, so that mantissas stay near 1.
 """
 
 import functools
@@ -18,14 +18,13 @@ from jaxmlp.activations.choice import Choice
 from jaxmlp.numerics import LOG10_2, exponent, power_of_two
 
 VERY_SMALL = -(2**29)
-"""The exponent of zero in an alignment: below every other."""
+"""The log2 of zero: smaller than that of any number, and sums of a few of it fit in int32."""
 
 
 class Scaled(NamedTuple):
     """Hold an array of value `mantissa 2^exponent`.
 
-    about: three integers. exponent; size: the mantissa's norm is about `2^size` (of zeros it is
-      anything); cause: why the array is zero throughout, a FlowStatus, 0 where it is not.
+    about: three integers, which the properties below name.
     """
 
     mantissa: Array
@@ -36,39 +35,40 @@ class Scaled(NamedTuple):
         return self.about[0]
 
     @property
-    def size(self) -> Array:
+    def mantissa_log2(self) -> Array:
+        """Return about log2 of the mantissa's norm; any number if the mantissa is all 0."""
         return self.about[1]
 
     @property
     def cause(self) -> Array:
+        """Return why the array is all 0, a FlowStatus; 0 if it is not."""
         return self.about[2]
 
     @property
-    def top(self) -> Array:
-        """About which power of two the norm of the value is."""
+    def log2(self) -> Array:
+        """Return about log2 of the norm of the value, an integer."""
         return self.about[0] + self.about[1]
 
 
-def scaled(mantissa: Array, exponent: Any, size: Any = 0, cause: Any = 0) -> Scaled:
-    """Return the array with what is known about it."""
-    return Scaled(mantissa, jnp.stack([jnp.asarray(x, jnp.int32) for x in (exponent, size, cause)]))
+def scaled(mantissa: Array, exponent: Any, mantissa_log2: Any = 0, cause: Any = 0) -> Scaled:
+    """Return a Scaled array of these parts."""
+    about = [jnp.asarray(x, jnp.int32) for x in (exponent, mantissa_log2, cause)]
+    return Scaled(mantissa, jnp.stack(about))
 
 
 def times_power(x: Array, k: Any) -> Array:
-    """Return `x 2^k`; 0 if 2^k is below the range, and at most the largest power above it."""
+    """Return `x 2^k`. If the dtype cannot hold 2^k, it counts as 0 or as the largest power."""
     return x * power_of_two(k, x.dtype)
 
 
 def at(x: Scaled, k: Array) -> Array:
-    """Return the mantissa of x at the exponent k.
-
-    First its size is taken off, then the rest: the two together may be no power in range.
-    """
-    return times_power(times_power(x.mantissa, -x.size), x.top - k)
+    """Return the mantissa that x has with the exponent k."""
+    # In two steps, because the dtype may not be able to hold the product of the two powers
+    return times_power(times_power(x.mantissa, -x.mantissa_log2), x.log2 - k)
 
 
-def top_of(x: Array, axis: Any = None) -> Array:
-    """Return about which power of two the largest entry is, VERY_SMALL for zeros."""
+def log2_of_largest(x: Array, axis: Any = None) -> Array:
+    """Return about log2 of the largest |entry|, an integer; VERY_SMALL for zeros."""
     largest = jnp.max(jnp.abs(x), axis=axis, initial=0)
     return jnp.where(largest == 0, VERY_SMALL, exponent(largest))
 
@@ -78,19 +78,20 @@ def log10(r: Array, k: Array, xp: Any = jnp) -> Array:
     return xp.log10(r) + k.astype(r.dtype) * r.dtype.type(LOG10_2)
 
 
-# --- activations of scaled arrays -----------------------------------------------------------------
+# --- activations of Scaled arrays -----------------------------------------------------------------
 
 
 def activated(act: Activation, slopes: tuple, U: Array, k: Array):
     """Return `(A, e, U_near)` with `act(U 2^k) = A 2^e` and `act'(U 2^k) = act'(U_near, A)`.
 
-    A homogeneous activation takes U as it is. Another one is looked at within 2^-limit..2^limit:
-    beyond, it is a straight line to rounding, through 0 below (if it has slopes there) and with
-    the slopes of its asymptote above, and a straight line keeps the exponent.
+    A homogeneous activation is applied to U, and the exponent stays k. Any other is applied to
+    U 2^near_k, with near_k kept within -limit..limit. Beyond that it is a line to rounding (one on
+    either side of 0 for small values, its asymptotes for large ones), and a line keeps the rest of
+    k. A constant asymptote has no exponent: there each entry is cut to the limit by itself.
     """
     if act.homogeneous:
         return act.fn(U, *slopes), k, U
-    if act == softmax:
+    if act == softmax:  # shifted by its largest logit, it needs no exponent
         near = times_power(U - jnp.max(U, axis=-1, keepdims=True), k)
         return act.fn(near), jnp.zeros((), jnp.int32), near
     limit, lines = _limit(U.dtype), asymptote(act)
@@ -100,10 +101,12 @@ def activated(act: Activation, slopes: tuple, U: Array, k: Array):
     if straight_at_zero(act):
         near_k = jnp.maximum(near_k, -limit)
     near = times_power(U, near_k)
-    if lines == (0, 0):  # constant beyond: a sample far below the others stays where it is
+    # Constant beyond: a sample far below the others stays where it is
+    if lines == (0, 0):
         near = times_power(times_power(U, jnp.minimum(near_k, limit)), jnp.maximum(k - limit, 0))
         near = jnp.clip(near, -(2.0**limit), 2.0**limit)
-    if lines is None:  # nothing is known of it far out
+    # Without an asymptote nothing is known beyond the range: infinity says so
+    if lines is None:
         near = jnp.where(k > jnp.finfo(U.dtype).maxexp - 2, U * jnp.inf, near)
     return act.fn(near, *slopes), k - near_k, near
 
@@ -123,45 +126,49 @@ def derivative_near(act: Activation, slopes: tuple, near: Array, A: Array) -> Ar
 
 
 def saturates(act: Activation | Choice) -> bool:
-    """Whether `derivative_near` is not the derivative of A alone, which need not be kept."""
+    """Return whether `derivative_near` needs more than A, so that act' must be kept."""
     several = act.several if isinstance(act, Choice) else (act,)
     return tanh in several or sigmoid in several
 
 
 def leaves_range(act: Activation, A: Array, k: Array) -> Array:
-    """Whether `activated` cannot represent all samples together.
+    """Return whether one exponent cannot hold all samples of `activated`.
 
-    So it is where the layer is far above range and a sample of it is bounded, as elu is below 0.
+    This happens if the layer is far above the range, and a sample of it lies only on a side where
+    act is bounded, as elu is below 0.
     """
     lines = None if act.homogeneous else asymptote(act)
     if lines is None or not any(lines) or all(lines):
         return jnp.zeros((), bool)
     limit = _limit(A.dtype)
     largest = jnp.max(jnp.abs(A), axis=-1)
-    small = (largest > 0) & (largest < 2.0 ** (limit // 2))
+    small = (largest > 0) & (largest < 2.0 ** (limit // 2))  # that of a bounded side, not 2^limit
     return (k > limit) & jnp.any(small)
 
 
 def _limit(dtype) -> int:
-    """The power of two beyond which an asymptote is the function: squares near it are in range."""
+    """Return log2 of the largest |z| at which `activated` evaluates an activation.
+
+    For float32 it is 60. A square is then 2^120, which leaves room for a sum of 2^8 squares.
+    """
     return jnp.finfo(dtype).maxexp // 2 - 4
 
 
 def asymptote(act: Activation) -> tuple[float, float] | None:
-    """The slopes of the lines that act is beyond its threshold, None if that is out of reach."""
-    reach = 2.0 ** (_limit(jnp.float32) // 2)
+    """Return act's asymptote; None if it has none, or if its threshold is too far out."""
+    reach = 2.0 ** (_limit(jnp.float32) // 2)  # 2^30: so it holds at 2^60 for smaller entries too
     return act.asymptote if act.threshold < reach else None
 
 
 @functools.cache
 def straight_at_zero(act: Activation) -> bool:
-    """Whether act is a straight line to rounding on either side of 0, with slopes that are not 0.
+    """Return whether act is a line to rounding on either side near 0, with slopes that are not 0.
 
-    So it is where `act(z) = act'(0) z`, and for selu, whose two slopes differ.
+    It is if act is `act'(0) z` there, and selu is, whose two slopes differ.
     """
     assert act.derivative is not None
     with jax.ensure_compile_time_eval():
-        Z = jnp.asarray([-1e-6, 0.0, 1e-6], jnp.float32)
+        Z = jnp.asarray([-1e-6, 0.0, 1e-6], jnp.float32)  # so small that z^2 is 1e-6 of z
         A = act.fn(Z)
         slope = np.asarray(act.derivative(Z, A), np.float64)
     values = np.asarray(A, np.float64)

@@ -1,8 +1,8 @@
-"""How parameters are grouped: a tuple of layers, long runs of equal ones as one stacked array.
+"""How parameters are stored: a tuple of layers in which a long run of equal layers is one stack.
 
-A plain `Layer` holds `W (d_in, d_out)`; a stacked one holds n layers of equal shape as
-`W (n, d, d)`, `b (n, d)`. Every function of the package accepts any grouping of the right layers,
-regroups to that of `mlp.init` at its edge, and regroups its results at the exit.
+A plain `Layer` holds `W (d_in, d_out)`. A stacked one holds n layers of equal shape, `W (n, d, d)`
+and `b (n, d)`. Every function of the package accepts any grouping of the right layers. It regroups
+the parameters as `mlp.init` does before it starts, and its results as the parameters came.
 """
 
 import functools
@@ -18,42 +18,43 @@ from jaxtyping import Array
 from jaxmlp.layer import Layer
 from jaxmlp.walk import Run
 
-STACK_FROM = 32
+STACK_FROM = 32  # chosen: shorter runs stay plain, because slices of wide layers are copies
 
 Counts = tuple[int | None, ...]
-"""How many layers each entry stacks; None for a plain layer."""
+"""The grouping of parameters: how many layers each entry stacks, None for a plain layer."""
 
 
 def is_stacked(layer: Layer) -> bool:
-    """Whether the Layer holds several layers."""
+    """Return whether the Layer is a stack of layers."""
     return jnp.ndim(layer.W) > 2
 
 
 def count(layer: Layer) -> int:
-    """How many layers the Layer holds."""
+    """Return how many layers the Layer holds."""
     return layer.W.shape[0] if is_stacked(layer) else 1
 
 
 def lead(layer: Layer) -> tuple[int, ...]:
-    """The axis that a stack's leaves lead with: `(n,)`, () for a plain layer."""
+    """Return the leading shape of the Layer's arrays: `(n,)` for a stack, () for a plain layer."""
     return layer.W.shape[:-2]
 
 
-def samples_first(counts: Counts, entries: Sequence) -> list:
-    """Swap layer and sample, the first two axes of what a stack gave; it is its own inverse."""
+def swap_layer_and_sample(counts: Counts, entries: Sequence) -> list:
+    """Swap the first two axes, layer and sample, in the entry of every stack."""
     swap = functools.partial(jax.tree.map, lambda x: jnp.moveaxis(x, 0, 1))
     return [entry if n is None else swap(entry) for n, entry in zip(counts, entries, strict=True)]
 
 
 def counts_of(params: Iterable[Layer]) -> Counts:
-    """How params are grouped."""
+    """Return how params are grouped."""
     return tuple(count(layer) if is_stacked(layer) else None for layer in params)
 
 
 def regroup(entries: Sequence, have: Counts, want: Counts) -> tuple:
-    """Return entries grouped as `have`, pytrees that lead with n for a stack, grouped as `want`.
+    """Return entries that are grouped as `have` in the grouping `want`.
 
-    They are returned as they are if the groupings are the same.
+    An entry is a pytree; for a stack its arrays lead with n. If `have` and `want` are equal, the
+    entries are returned as they are.
     """
     if have == want:
         return tuple(entries)
@@ -85,17 +86,17 @@ def canonical(runs: Sequence[Run], params: Sequence[Layer]) -> tuple[Layer, ...]
 
 
 def grouped_like(params: Sequence[Layer], runs: Sequence[Run], entries: Sequence) -> tuple:
-    """Return what the walk made of each run, grouped as params are."""
+    """Return the results of a walk, one entry for each run, grouped as params are."""
     return regroup(entries, tuple(run.count for run in runs), counts_of(params))
 
 
 def in_container_of(params: Any, entries: Sequence) -> Any:
-    """Return Layers grouped like params in the container that params came in."""
+    """Return Layers that are grouped like params in the same pytree as params."""
     return jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(tuple(entries)))
 
 
 def layers(params: Iterable[Layer]) -> list[Layer]:
-    """Return one plain Layer for each of the layers 1..L, whatever the storage.
+    """Return one plain Layer for each of the layers 1..L, however they are stored.
 
     Example:
       >>> import jax, jaxmlp
@@ -109,12 +110,12 @@ def layers(params: Iterable[Layer]) -> list[Layer]:
 
 
 def stack(layers: Iterable[Layer], mlp: Any = None) -> tuple[Layer, ...]:
-    """Return the layers in the storage of `mlp.init`: runs of equal layers as one stacked Layer.
+    """Return the layers as `mlp.init` stores them: a long run of equal layers as one stack.
 
     Args:
       layers: plain layers, layer 1 first.
-      mlp: the network; its `stack_from` and Specs decide. Without it runs of equal shape longer
-        than 32 are grouped.
+      mlp: the network, which decides what is stacked. Without it every run of more than 32 layers
+        of equal shape is.
     """
     layers = list(layers)
     want = _equal_runs(layers) if mlp is None else tuple(run.count for run in mlp.runs)
@@ -125,6 +126,8 @@ def stack(layers: Iterable[Layer], mlp: Any = None) -> tuple[Layer, ...]:
 
 
 def _equal_runs(layers: list[Layer]) -> Counts:
+    """Return the grouping that stacks every run of more than 32 layers of equal shape."""
+
     def shapes(layer):
         return tuple(None if leaf is None else jnp.shape(leaf) for leaf in layer)
 
@@ -134,9 +137,9 @@ def _equal_runs(layers: list[Layer]) -> Counts:
 
 
 def as_dict(params: Iterable[Layer]) -> dict[str, Array]:
-    """Return `{"W1": ..., "b1": ..., "W2": ...}`, as the notes number them.
+    """Return `{"W1": ..., "b1": ..., "W2": ...}`, numbered as in the lecture notes.
 
-    PReLU's learned number is `slope1`, ReZero's gate `alpha2`.
+    PReLU's slope is `slope1`, ReZero's gate `alpha2`.
 
     Example:
       >>> import jax, jaxmlp
@@ -152,11 +155,13 @@ def as_dict(params: Iterable[Layer]) -> dict[str, Array]:
 
 
 def from_dict(arrays: Mapping[str, Array], mlp: Any = None) -> tuple[Layer, ...]:
-    """Return the parameters that `as_dict` made a dictionary of, in the storage of `stack`.
+    """Return the parameters from the dictionary of `as_dict`, stored as `stack` stores them.
 
     Raises:
-      ValueError: for a name that is not W, b, slope or alpha with the number of a layer.
+      ValueError: for a name that is not W, b, slope or alpha with the number of a layer, and for a
+        W that is missing.
     """
+    # L is the largest number of a W, but not above what the arrays can name
     numbers = [int(name[1:]) for name in map(str, arrays) if re.fullmatch(r"W\d+", name)]
     L = min(max(numbers, default=0), len(arrays) + 1)
     expected = {f"{field}{number}" for field in Layer._fields for number in range(1, L + 1)}
@@ -174,7 +179,7 @@ def from_dict(arrays: Mapping[str, Array], mlp: Any = None) -> tuple[Layer, ...]
 
 
 def weight_mask(params):
-    """Return True at every W and False elsewhere: what weight decay may touch.
+    """Return the mask for weight decay: True for every W and False for all else.
 
     Example:
       >>> import optax

@@ -1,6 +1,6 @@
-"""For tests: assertions with the certificate as their message, for any test runner.
+"""Assertions for tests, with the certificate as their message.
 
-Importing this loads no pytest.
+They work with any test runner; importing this module does not import pytest.
 """
 
 from collections.abc import Callable, Iterable
@@ -50,20 +50,21 @@ def assert_grads_match(
 def assert_vjp_matches(
     f: Callable, plain_f: Callable, *args: Any, rtol: float | None = None, draws: int = 3
 ) -> None:
-    """Assert that the custom rule of f gives the vjp of plain_f, at random cotangents.
+    """Assert that the custom derivative rule of f gives the vjp of plain_f.
 
-    `v -> <df/dx, v>` of f is compared with autodiff of plain_f in float64 and with the numeric
-    derivative; each array of each argument relative to its own largest entry, so that tiny ones
-    count as much as large ones. Values are compared too.
+    For random cotangents v, the vjp of f is compared with autodiff of plain_f in float64 and with
+    the numeric derivative. Each array of each argument is compared relative to its largest entry,
+    so tiny arrays count as much as large ones. Values are compared too.
 
     Args:
-      f: with a `custom_vjp` or `custom_jvp`; plain_f: the same function without.
-      args: pytrees; those without any floating array are passed on as they are.
-      rtol: a tolerance in place of that of `check_grads`.
+      f: a function with a `custom_vjp` or `custom_jvp`.
+      plain_f: the same function without one.
+      args: pytrees. Those without any floating array are passed on as they are.
+      rtol: a tolerance instead of that of `check_grads`.
       draws: how many cotangents.
 
     Raises:
-      AssertionError: with the certificate as its message; arrays are named by their path, the
+      AssertionError: with the certificate as its message. It names arrays by their path, the
         argument's number first.
 
     Example:
@@ -84,6 +85,7 @@ def assert_vjp_matches(
 
         return J
 
+    # The gradient of <f, v> is the vjp at v
     J, plain_J = along(f), along(plain_f)
     shapes = jax.tree.leaves(jax.eval_shape(plain_f, *args))
     rng = np.random.default_rng(0)
@@ -94,6 +96,7 @@ def assert_vjp_matches(
 
 
 def _is_differentiable(arg: Any) -> bool:
+    """Return whether all arrays of an argument are floating; refuse a mixture."""
     leaves = jax.tree.leaves(arg)
     floating = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves]
     if any(floating) and not all(floating):
@@ -105,7 +108,7 @@ def _is_differentiable(arg: Any) -> bool:
 
 
 class Problem(NamedTuple):
-    """An objective with parameters and data."""
+    """Hold an objective with parameters and data."""
 
     name: str
     J: Objective
@@ -134,7 +137,7 @@ _NETWORKS: tuple[tuple[str, tuple, dict, str, int], ...] = (
 
 
 def standard_problems(seed: int = 0) -> list[Problem]:
-    """Return networks of several depths, widths, activations, losses and batch sizes, 1 included.
+    """Return networks of several depths, widths, activations, losses and batch sizes.
 
     Example:
       >>> [problem.J.mlp.depth for problem in standard_problems()]
@@ -144,6 +147,7 @@ def standard_problems(seed: int = 0) -> list[Problem]:
 
 
 def _problem(seed: int, name: str, sizes: tuple, options: dict, loss: str, m: int) -> Problem:
+    """Draw a problem with NumPy. Chosen: weights of variance 1.5 / fan_in, biases of std 1/3."""
     J, rng = Objective(MLP(sizes, **options), loss), np.random.default_rng(seed)
     draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)  # noqa: E731
     layers = [
@@ -161,14 +165,14 @@ def _problem(seed: int, name: str, sizes: tuple, options: dict, loss: str, m: in
 def assert_transform_matches(
     transform: Callable, problems: Iterable[Problem] | None = None, rtol: float | None = None
 ) -> None:
-    """Assert that `transform(J)` gives J's gradient on every one of a standard set of networks.
+    """Assert that `transform(J)` gives J's gradient for each of a set of networks.
 
     Args:
-      transform: `transform(J)` -> a candidate of `check_grads`, as `jaxmlp.grad`.
-      problems: those of `standard_problems()` unless given.
+      transform: `transform(J)` -> a candidate for `check_grads`, like `jaxmlp.grad`.
+      problems: the networks; `standard_problems()` by default.
 
     Raises:
-      AssertionError: with the certificates of all that fail.
+      AssertionError: with the certificates of all networks that fail.
 
     Example:
       >>> import jaxmlp

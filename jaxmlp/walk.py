@@ -1,9 +1,9 @@
-"""The loop over layers, written once: forwards it saves, backwards it reads.
+"""The loop over layers, written once: on the way forward it saves, on the way back it reads.
 
-It knows no formula. A rule says how ONE layer is passed; the walk passes a plain layer as it is
-and a stack in a compiled loop. What travels forwards is `(A, S)`, what travels back is
-`(dA, dS, A)`: S and dS only through layers with a residual, and A, so that a layer's output is
-not saved beside the input of the next.
+The walk knows no formula. A rule says how ONE layer is passed; the walk applies it to each plain
+layer, and to the layers of a stack in a compiled loop. `(A, S)` travels forwards and
+`(dA, dS, A)` travels back. S and dS are None unless a residual needs them. A travels back because
+the output of a layer is the saved input of the next, so it need not be saved twice.
 """
 
 import functools
@@ -18,9 +18,10 @@ from jaxmlp.layer import Spec
 
 
 class Run(NamedTuple):
-    """Consecutive layers of one shape and Spec: `count` of them in one stack, None for a plain one.
+    """Describe one entry of the parameters: a plain layer, or a stack of equal layers.
 
-    first: the number of the first of them, 1..L.
+    first: the number of its first layer, 1..L. count: how many layers the stack holds; None for a
+    plain layer. shape: that of each W. spec: what is fixed in each layer.
     """
 
     first: int
@@ -34,24 +35,25 @@ class Rule(NamedTuple):
 
     forward: `(spec, layer, (A, S)) -> ((A, S) of this layer, what to save, a reading)`.
     backward: `(spec, layer, saved, (dA, dS, A)) -> (the same of the layer below, a reading)`.
-    nothing: `dA -> dS`, the dS that a layer without a residual hands down: zeros.
+    zero_like: `dA -> dS`, a dS of zeros for a residual stack below a layer without residual.
     """
 
     forward: Callable
     backward: Callable
-    nothing: Callable = functools.partial(jax.tree.map, jnp.zeros_like)
+    zero_like: Callable = functools.partial(jax.tree.map, jnp.zeros_like)
 
 
 def forward(rule: Rule, runs: Sequence[Run], params, carry: Any, *, recompute: bool = False):
     """Walk from the first run to the last; return the last carry, what was saved, the readings.
 
-    Saved and readings hold one entry for each run, that of a stack with a leading n.
+    What was saved and the readings are lists with one entry for each run. The arrays of a stack's
+    entry lead with n.
 
     Args:
-      params: one Layer for each run, in its storage.
+      params: one Layer for each run, plain or stacked as the run is.
       carry: `(A, S)` of the input; S is None.
-      recompute: save of a stack of n only about sqrt(n) inputs; `backward` passes the layers
-        between them once more.
+      recompute: of a stack of n layers save only about sqrt(n) inputs. `backward` then computes
+        the layers between them a second time.
     """
     saved, readings = [], []
     for run, layer in zip(runs, params, strict=True):
@@ -59,7 +61,8 @@ def forward(rule: Rule, runs: Sequence[Run], params, carry: Any, *, recompute: b
             carry, kept, reading = rule.forward(run.spec, layer, carry)
         else:
             stack_forward = _forward_in_pieces if recompute else _forward
-            carry, kept, reading = stack_forward(rule, run.spec, layer, _entered(run.spec, carry))
+            carry = _stack_carry(run.spec, carry)
+            carry, kept, reading = stack_forward(rule, run.spec, layer, carry)
         saved.append(kept)
         readings.append(reading)
     return carry, saved, readings
@@ -68,7 +71,7 @@ def forward(rule: Rule, runs: Sequence[Run], params, carry: Any, *, recompute: b
 def backward(
     rule: Rule, runs: Sequence[Run], params, saved, carry: Any, *, recompute: bool = False
 ) -> tuple[Any, list]:
-    """Walk from the last run to the first; return the last carry and the readings, as `forward`.
+    """Walk from the last run to the first; return the last carry and the readings of each run.
 
     Args:
       saved: what `forward` saved with the same `recompute`.
@@ -80,41 +83,44 @@ def backward(
             carry, reading = rule.backward(run.spec, layer, kept, carry)
         else:
             stack_backward = _backward_in_pieces if recompute else _backward
-            carry, reading = stack_backward(
-                rule, run.spec, layer, kept, _left(rule, run.spec, carry)
-            )
+            carry = _stack_carry_back(rule, run.spec, carry)
+            carry, reading = stack_backward(rule, run.spec, layer, kept, carry)
         readings.append(reading)
     return carry, readings[::-1]
 
 
 def forward_to_depth(rule: Rule, spec: Spec, stack: Any, carry, count):
-    """Walk through the first `count` layers of a stack, a number known only at run time.
+    """Walk through the first `count` layers of a stack; `count` may be a traced number.
 
-    Returns what `forward` does; saved and readings lead with n, and those above are zeros.
+    Returns what `forward` does. What was saved and the readings lead with n, the length of the
+    whole stack; they are zeros for the layers after the first `count`.
     """
 
     def one(carry, l):
         carry, kept, reading = rule.forward(spec, layer_at(stack, l), carry)
-        return _entered(spec, carry), (kept, reading)
+        return _stack_carry(spec, carry), (kept, reading)
 
     def body(l, state):
         carry, (saved, readings) = state
         carry, found = one(carry, l)
         return carry, jax.tree.map(lambda all, one: all.at[l].set(one), (saved, readings), found)
 
-    carry = _entered(spec, carry)
+    # What is saved and read is written into arrays of the whole stack, because a loop with a traced
+    # bound cannot return a number of rows that it does not know
+    carry = _stack_carry(spec, carry)
     empty = _empty(_length(stack), jax.eval_shape(one, carry, 0)[1])
     carry, (saved, readings) = jax.lax.fori_loop(0, count, body, (carry, empty))
     return carry, saved, readings
 
 
 def backward_to_depth(rule: Rule, spec: Spec, stack: Any, saved, carry, count):
-    """Walk back through the first `count` layers of a stack, a number known only at run time.
+    """Walk back through the first `count` layers of a stack; `count` may be a traced number.
 
-    One compiled loop serves every depth. The readings lead with n; those above are zeros.
+    So one compiled loop serves every depth. The readings lead with n; they are zeros for the
+    layers after the first `count`.
     """
     stacked = stack, saved
-    carry = _left(rule, spec, carry)
+    carry = _stack_carry_back(rule, spec, carry)
 
     def one(carry, l):
         layer, kept = layer_at(stacked, l)
@@ -124,7 +130,7 @@ def backward_to_depth(rule: Rule, spec: Spec, stack: Any, saved, carry, count):
 
     def body(t, state):
         carry, readings = state
-        l = count - 1 - t
+        l = count - 1 - t  # the last of the first `count` layers comes first
         carry, reading = one(carry, l)
         return carry, jax.tree.map(lambda all, one: all.at[l].set(one), readings, reading)
 
@@ -132,7 +138,7 @@ def backward_to_depth(rule: Rule, spec: Spec, stack: Any, saved, carry, count):
 
 
 def each(runs: Sequence[Run], function: Callable, *entries) -> list:
-    """Apply `function` to the entries of every run, layer by layer within a stack."""
+    """Apply `function` to the entries of every layer; return one result for each run."""
     results = []
     for run, *entry in zip(runs, *entries, strict=True):
         if run.count is None:
@@ -144,7 +150,7 @@ def each(runs: Sequence[Run], function: Callable, *entries) -> list:
 
 
 def in_line(runs: Sequence[Run], readings: Sequence) -> Any:
-    """Return the readings of all layers, of stacks and plain ones, along one first axis."""
+    """Return the readings of all layers 1..L along one first axis."""
     lines = [
         jax.tree.map(lambda x: x[None], reading) if run.count is None else reading
         for run, reading in zip(runs, readings, strict=True)
@@ -153,7 +159,7 @@ def in_line(runs: Sequence[Run], readings: Sequence) -> Any:
 
 
 def layer_at(stacked: Any, l) -> Any:
-    """Return layer l of arrays that lead with the layer."""
+    """Return the entry of layer l from arrays that lead with the layer."""
     return jax.tree.map(lambda x: x[l], stacked)
 
 
@@ -161,18 +167,19 @@ def layer_at(stacked: Any, l) -> Any:
 
 
 def _forward(rule: Rule, spec: Spec, stack: Any, carry, layers=None):
-    """Pass the layers of a stack, all of them by default."""
+    """Walk through some layers of a stack, by default all."""
     layers = jnp.arange(_length(stack)) if layers is None else layers
 
     def body(carry, l):
         carry, kept, reading = rule.forward(spec, layer_at(stack, l), carry)
-        return _entered(spec, carry), (kept, reading)
+        return _stack_carry(spec, carry), (kept, reading)
 
     carry, (saved, readings) = jax.lax.scan(body, carry, layers)
     return carry, saved, readings
 
 
 def _backward(rule: Rule, spec: Spec, stack: Any, saved, carry, layers=None):
+    """Walk back through some layers of a stack, by default all."""
     layers = jnp.arange(_length(stack)) if layers is None else layers
 
     def body(carry, l_and_saved):
@@ -183,7 +190,10 @@ def _backward(rule: Rule, spec: Spec, stack: Any, saved, carry, layers=None):
 
 
 def _forward_in_pieces(rule: Rule, spec: Spec, stack: Any, carry):
-    """As `_forward`, saving the layers of the first piece, and of every other its input only."""
+    """Walk through a stack cut in pieces, and save only the input of each piece.
+
+    The first piece is shorter, and its layers are saved as usual.
+    """
     rest, length, starts = _pieces(_length(stack))
     carry, saved, first = _forward(rule, spec, stack, carry, jnp.arange(rest))
 
@@ -196,6 +206,7 @@ def _forward_in_pieces(rule: Rule, spec: Spec, stack: Any, carry):
 
 
 def _backward_in_pieces(rule: Rule, spec: Spec, stack: Any, saved, carry):
+    """Walk back through the pieces. Each goes forward again from its input, then back."""
     saved, inputs = saved
     rest, length, starts = _pieces(_length(stack))
 
@@ -211,20 +222,20 @@ def _backward_in_pieces(rule: Rule, spec: Spec, stack: Any, saved, carry):
 
 
 def _pieces(n: int):
-    """Cut n layers into `rest`, then pieces of `length`, about sqrt(n), from `starts` on."""
+    """Cut n layers: first `rest` of them, then pieces of `length` (about sqrt(n)) from `starts`."""
     length = math.isqrt(n)
     rest = n % length
     return rest, length, rest + length * jnp.arange(n // length)
 
 
 def _joined(first, pieces):
-    """The readings of the rest and of the pieces, one after the other."""
+    """Return the readings of the rest and then those of the pieces, along one axis."""
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), pieces)
     return jax.tree.map(lambda *xs: jnp.concatenate(xs), first, flat)
 
 
 def _empty(n: int, shapes: Any) -> Any:
-    """Zeros that lead with n."""
+    """Return zeros of these shapes with a leading n."""
     return jax.tree.map(lambda x: jnp.zeros((n, *x.shape), x.dtype), shapes)
 
 
@@ -232,15 +243,15 @@ def _length(stack: Any) -> int:
     return jax.tree.leaves(stack)[0].shape[0]
 
 
-def _entered(spec: Spec, carry):
-    """`(A, S)` as a stack carries it: without S if its layers do not add to it."""
+def _stack_carry(spec: Spec, carry):
+    """Return `(A, S)` as the loop over a stack carries it: without S if the layers ignore S."""
     A, S = carry
     return A, (None if spec.residual is None else S)
 
 
-def _left(rule: Rule, spec: Spec, carry):
-    """`(dA, dS, A)` as a stack carries it: dS is 0 where the layer above hands none down."""
+def _stack_carry_back(rule: Rule, spec: Spec, carry):
+    """Return `(dA, dS, A)` as the loop over a stack carries it: zeros if dS is None but needed."""
     dA, dS, A = carry
     if spec.residual is not None and dS is None:
-        dS = rule.nothing(dA)
+        dS = rule.zero_like(dA)
     return dA, dS, A

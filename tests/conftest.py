@@ -1,5 +1,6 @@
 """Every test runs with the shape annotations of jaxmlp checked, and with warnings as errors."""
 
+import gc
 import mmap
 import os
 from importlib import util
@@ -20,7 +21,7 @@ MOST_MAPS = 30_000
 
 
 def _known_flags():
-    """Those of the flags above that the installed jaxlib knows."""
+    """Return the flags above that the installed jaxlib knows."""
     package = Path(util.find_spec("jaxlib").origin).parent
     unknown, known = dict(FAST_TO_COMPILE), []
     for library in sorted(package.glob("*.so*"), key=lambda path: -path.stat().st_size):
@@ -34,6 +35,10 @@ def _known_flags():
 
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_known_flags()])
 
+# Tracing makes millions of small objects that live long: by default Python looks through all of
+# them again and again, which is a tenth of the time.
+gc.set_threshold(200_000, 50, 1000)
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 import shapes  # noqa: E402
@@ -43,7 +48,7 @@ shapes.check_in("jaxmlp")
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_compiled_networks():
-    """Hundreds of compiled networks exhaust the memory maps of a process: forget them in time."""
+    """Clear the caches before compiled networks exhaust the memory maps of the process."""
     yield
     maps = Path("/proc/self/maps")
     if not maps.exists() or len(maps.read_bytes().splitlines()) > MOST_MAPS:

@@ -46,7 +46,7 @@ ACTIVATIONS = {  # U -> phi(U), phi'(U)
 
 
 def _normed(S, norm):
-    """U and the function that takes dU to dS."""
+    """Return U, and the function from dU to dS."""
     if norm is None:
         return S, lambda dU: dU
     centred = S - S.mean(axis=-1, keepdims=True) if norm == "layer" else S
@@ -61,7 +61,7 @@ def _normed(S, norm):
 
 
 def draw(sizes, nets, seed=0, dtype=np.float32):
-    """Standard normals: inputs of mean square 1, and a weight and a bias for each layer."""
+    """Return standard normals: inputs of mean square 1, a weight and a bias for each layer."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((nets, 1, sizes[0])).astype(dtype)
     X *= math.sqrt(sizes[0]) / np.linalg.norm(X, axis=2, keepdims=True)
@@ -70,7 +70,7 @@ def draw(sizes, nets, seed=0, dtype=np.float32):
 
 
 def log10_stream(normals, name, sigma_w2, sigma_b2=0.0, *, alpha=None, norm=None):
-    """log10 |dS[l]| / |dS[L]| of every network: (nets, L). dS[L] is one number, 1."""
+    """Return log10 |dS[l]| / |dS[L]| of every network, (nets, L). dS[L] is the number 1."""
     X, layers = normals
     phi, depth, dtype = ACTIVATIONS[name], len(layers) - 1, X.dtype
     scales = [

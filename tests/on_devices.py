@@ -34,14 +34,14 @@ STEP = jaxmlp.train_step(J, OPTIMIZER)
 
 
 def largest(one, other):
-    """The largest difference of a leaf, relative to its largest entry."""
+    """Return the largest difference of a leaf, relative to its largest entry."""
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
     pairs = [(np.asarray(a, float), np.asarray(b, float)) for a, b in pairs]
     return max(np.nanmax(abs(a - b)) / max(np.nanmax(abs(b)), 1e-30) for a, b in pairs)
 
 
 def spread(found, f, leads):
-    """Give a transform sharded samples, and look at what is compiled."""
+    """Call a transform with sharded samples, and check what is compiled."""
     shards = jax.device_put(X, ROWS), jax.device_put(Y, ROWS)
     compiled = jax.jit(f).lower(params, *shards).compile()
     result, reference = compiled(params, *shards), f(params, X, Y)

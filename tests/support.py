@@ -1,4 +1,4 @@
-"""What several test modules need: problems to solve, and the one way in which gradients compare."""
+"""What several test modules need: problems, and the comparison of gradients."""
 
 import functools
 
@@ -12,7 +12,7 @@ import jaxmlp
 def problem(
     sizes, *, loss="cross_entropy", init="lecun", m=7, seed=0, labels=False, dtype=None, **mlp
 ):
-    """An objective with drawn parameters and data: `(J, params, X, Y)`.
+    """Return an objective with drawn parameters and data, `(J, params, X, Y)`.
 
     Targets are unbalanced on purpose: with balanced ones the mean of `A - Y` cancels in deep
     networks, and float32 cannot decide.
@@ -55,7 +55,7 @@ SIGMA_W2 = {"lecun": 1, "he": 2}
 
 
 def relative_errors(candidate, reference):
-    """`max|c - r| / max|r|` for each leaf of each layer, as `{"W3": 1e-7, ...}`; NumPy float64.
+    """Return `max|c - r| / max|r|` of each leaf of each layer, `{"W3": 1e-7, ...}`, in float64.
 
     No absolute tolerance: a layer of tiny gradients must be right in its own size. Leaves that are
     exactly zero on both sides count as 0.
@@ -70,7 +70,7 @@ def relative_errors(candidate, reference):
 
 
 def relative_error(candidate, reference):
-    """`max|c - r| / max|r|` of two arrays; 0 where both are zero, inf where only r is."""
+    """Return `max|c - r| / max|r|` of two arrays; 0 if both are zero, inf if only r is."""
     c, r = np.asarray(candidate, np.float64), np.asarray(reference, np.float64)
     error, size = np.abs(c - r).max(initial=0), np.abs(r).max(initial=0)
     return (

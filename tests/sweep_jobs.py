@@ -1,6 +1,6 @@
-"""Jobs without networks, for tests of what runs and keeps them: measuring one is to sleep.
+"""Jobs without networks, for tests of running and storing them. To measure one is to sleep.
 
-As a program, `python sweep_jobs.py STORE LOG NUMBER`: a sweep of so many into a store.
+`python sweep_jobs.py STORE LOG NUMBER` runs a sweep of NUMBER jobs into a store.
 """
 
 import functools

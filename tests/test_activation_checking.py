@@ -1,4 +1,4 @@
-"""What is believed of a user's Activation, and what is refused."""
+"""The check of a user's Activation: which pass, and which are refused."""
 
 import dataclasses
 import re
@@ -13,7 +13,7 @@ from jaxmlp.activations import Activation, check_derivative
 
 
 def as_own(name):
-    """An activation of the library that is not recognised as such."""
+    """Return an activation of the package under another name, so that it is checked."""
     return dataclasses.replace(activations.get(name), name=f"own_{name}")
 
 
@@ -130,7 +130,7 @@ def test_library_activation_is_not_looked_at(monkeypatch):
     def fail(*_):
         raise AssertionError
 
-    monkeypatch.setattr(activations.checking, "_looker", fail)
+    monkeypatch.setattr(activations.checking, "_evaluator", fail)
     for name in activations.names():
         check_derivative(activations.get(name))
     check_derivative(activations.leaky_relu(0.123))

@@ -97,7 +97,7 @@ def at(points, name):
 
 
 def derivative_error(by_hand, by_autodiff, smallest=0.0):
-    """The largest `|hand - autodiff| / |autodiff|` of any entry; inf where only autodiff is 0."""
+    """Return the largest `|hand - autodiff| / |autodiff|`; inf if only autodiff is 0."""
     size = np.maximum(np.abs(by_autodiff), smallest)
     error = np.abs(by_hand - by_autodiff)
     ratio = np.divide(error, size, where=size > 0, out=np.full_like(error, np.inf))
@@ -315,7 +315,7 @@ AT_ANY = {
 
 
 def in_dtype(values, dtype):
-    """Numbers of mpmath as NumPy has them, inf and 0 beyond the range of the dtype."""
+    """Return numbers of mpmath as NumPy numbers, inf or 0 beyond the range of the dtype."""
     limits = np.finfo(dtype)
     values = [mp.mpf(v) for v in values]
     small = [abs(v) < float(limits.tiny) for v in values]
@@ -327,7 +327,7 @@ def in_dtype(values, dtype):
 
 
 def check_far_out(name, z, value, derivative):
-    """The value at z, and the derivative beyond 1e20, where it is that of the asymptote."""
+    """Check the value at z, and beyond 1e20 that the derivative is that of the asymptote."""
     eps = np.finfo(z.dtype).eps
     assert not np.isnan(value).any()
     assert not np.isnan(derivative).any()

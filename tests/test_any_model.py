@@ -41,7 +41,7 @@ MODELS = {}
 
 
 def model(**says):
-    """Note a model, and for its leaves, by a part of their names, a part of what explain says."""
+    """Register a model, and for each leaf (a part of its name) a part of what explain says."""
 
     def note(build):
         MODELS[build.__name__] = (build, says)
@@ -271,7 +271,7 @@ def of_dtype(tree, dtype):
 
 
 def gradients(loss, params, X, Y):
-    """Each sample's loss, and its gradient of each leaf, `(m, entries)`, in NumPy float64."""
+    """Return each sample's loss, and its gradient of each leaf, `(m, entries)`, in float64."""
     each = jax.jit(jax.vmap(jax.value_and_grad(loss), (None, 0, 0)))
     losses, grads = each(params, X, Y)
     flat = [np.asarray(g, np.float64).reshape(len(g), -1) for g in jax.tree.leaves(grads)]
@@ -279,7 +279,7 @@ def gradients(loss, params, X, Y):
 
 
 def expected(grads, max_norm=MAX_NORM):
-    """Every quantity by its definition: lists over the leaves."""
+    """Return every quantity by its definition, as lists over the leaves."""
     m, every = len(grads[0]), np.concatenate(grads, axis=1)
     sizes = np.linalg.norm(every, axis=1)
     weights = np.minimum(1, max_norm / np.where(sizes == 0, 1, sizes))
@@ -301,7 +301,7 @@ def expected(grads, max_norm=MAX_NORM):
 
 
 def errors(out, grads):
-    """The relative error of each quantity, the worst leaf's."""
+    """Return the relative error of each quantity, that of the worst leaf."""
     out, wanted, worst = dict(out), expected(grads), {}
     for name in ("moments", "noise_scale"):
         out |= out.pop(name)._asdict() if name in out else {}

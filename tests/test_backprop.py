@@ -1,6 +1,6 @@
 """Backpropagation by hand against autodiff, NumPy loops and the lecture's own numbers.
 
-Every comparison is relative to the leaf's own size; no tolerance here is absolute.
+Every comparison is relative to the size of the leaf; no tolerance is absolute.
 """
 
 import functools
@@ -44,7 +44,7 @@ def x64():
 
 
 def drawn(sizes, *, loss="cross_entropy", m=7, labels=False, variance=1.0, dtype=None, **mlp):
-    """As `support.problem`, drawn by NumPy, which compiles nothing; biases are not zero."""
+    """Return `support.problem` drawn by NumPy, which compiles nothing; biases are not zero."""
     J, rng = jaxmlp.Objective(jaxmlp.MLP(sizes, **mlp), loss), np.random.default_rng(len(sizes))
     dtype = jnp.zeros((), dtype).dtype
     params = []
@@ -67,7 +67,7 @@ def drawn(sizes, *, loss="cross_entropy", m=7, labels=False, variance=1.0, dtype
 
 
 def by_hand_and_by_jax(J, params, X, Y, argnums=0):
-    """Both gradients, as NumPy arrays."""
+    """Return both gradients as NumPy arrays."""
     hand = jaxmlp.value_and_grad(J, argnums)(params, X, Y)
     auto = jax.jit(jax.value_and_grad(J, argnums))(params, X, Y)
     assert relative_error(hand[0], auto[0]) <= (1e-13 if X.dtype == jnp.float64 else 1e-5)
@@ -79,7 +79,7 @@ def largest_error(hand, auto):
 
 
 def alive(grads):
-    """How many layers have a weight gradient that is not exactly zero."""
+    """Return how many layers have a weight gradient that is not exactly zero."""
     return sum(bool(np.any(layer.W)) for layer in jaxmlp.layers(grads))
 
 
@@ -122,7 +122,7 @@ def test_gradient_equals_jax_grad_in_plain_storage_of_mixed_activations(group, x
 
 
 def float32_errors(J, params, X, Y):
-    """The largest error, and how many leaves float64 had to decide."""
+    """Return the largest error, and how many leaves float64 had to decide."""
     hand, auto = by_hand_and_by_jax(J, params, X, Y)
     assert hand[0].W.dtype == jnp.float32
     errors = relative_errors(hand, auto)
@@ -238,14 +238,14 @@ SLOPES = {"hidden": "prelu", "output": "prelu", "use_bias": False}
 
 @functools.cache
 def square_problem(**mlp):
-    """Five layers that can be grouped in any way, and their gradient by jax in plain storage."""
+    """Return five layers that can be grouped in any way, and their gradient by jax, not grouped."""
     loss = "binary_cross_entropy" if mlp["output"] == "sigmoid" else "mse"
     J, *data = drawn((4,) * 6, loss=loss, stack_from=None, **mlp)
     return J, data, jax.jit(jax.grad(J, (0, 1)))(*data)
 
 
 def grouped(layers, counts):
-    """Stacks of so many layers each; 0 for a plain one."""
+    """Return layers grouped in stacks of these lengths; 0 for a plain one."""
     rest = iter(layers)
     stack = lambda *xs: jnp.asarray(np.stack(xs))  # noqa: E731
     return tuple(
@@ -427,7 +427,7 @@ def refuse(*_, **__):
 
 @pytest.fixture
 def no_autodiff(monkeypatch):
-    """Whatever autodiff passes through raises: the traces, the backward pass, the public names."""
+    """Make all of autodiff raise: its traces, its backward pass, its public names."""
     monkeypatch.setattr(ad.JVPTrace, "__init__", refuse)
     monkeypatch.setattr(ad.LinearizeTrace, "__init__", refuse)
     for name in (*DEEP_AUTODIFF, "backward_pass3"):
@@ -496,7 +496,7 @@ def equations(jaxpr):
 
 
 def traces_of_autodiff(f, *data):
-    """What differentiating leaves in a program: names of transformations, and `add_any`."""
+    """Return traces of autodiff in a program: names of transformations, and `add_any`."""
     found = list(equations(jax.make_jaxpr(f)(*data).jaxpr))
     scopes = {str(equation.source_info.name_stack) for equation in found}
     left = {scope for scope in scopes if re.search(r"\b(jvp|vjp|transpose|linearize)\(", scope)}

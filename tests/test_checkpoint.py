@@ -49,7 +49,7 @@ def run(path=None, epochs=9, **way):
 
 
 def assert_equal(ours, theirs):
-    """Bit by bit, NaN included."""
+    """Assert equality bit by bit, NaN included."""
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 

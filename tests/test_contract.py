@@ -1,5 +1,5 @@
-"""The contract over drawn networks, data and dtypes: whatever way it is asked, the hand-written
-gradient has a certificate."""
+"""The contract over random networks, data and dtypes: the hand-written gradient has a certificate,
+eager, under jit and under vmap."""
 
 import functools
 
@@ -36,7 +36,7 @@ def hand(J, how):
 
 @st.composite
 def problems(draw, dtype):
-    """(J, params, X, Y): any finite data, weights of several scales."""
+    """Draw (J, params, X, Y): any finite data, weights of several scales."""
     J = objective(draw(st.sampled_from(sorted(NETWORKS))))
     width = {"float32": 32, "float64": 64}[dtype]
     numbers = st.floats(-3, 3, allow_subnormal=False, width=width)
@@ -71,7 +71,7 @@ def over_problems(test):
 
 
 def certified(how, J, *args):
-    """The gradient, and the certificate of value and gradient."""
+    """Return the gradient, and the certificate of value and gradient."""
 
     def candidate(*args):
         value, (grads, _) = hand(J, how)(*args)

@@ -36,7 +36,7 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 def notes_spiral(seed):
-    """The notes' own loop: one class at a time, from the global legacy generator."""
+    """Return the spiral by the notes' loop: one class at a time, from NumPy's legacy generator."""
     rng = np.random.RandomState(seed)
     r, arms = np.linspace(0, 1, 100), []
     for j in range(3):

@@ -32,7 +32,7 @@ def experiment(name):
 
 
 def said(monkeypatch, capsys, name, *words):
-    """The exit status and what is said when an experiment is called with these words."""
+    """Return exit status and output of an experiment called with these words."""
     config, main = experiment(name)
     monkeypatch.setattr(sys, "argv", [name, *words])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
@@ -246,7 +246,8 @@ def test_every_table_is_there_as_soon_as_it_is_written_with_what_made_it(tmp_pat
     assert (about(tmp_path)["state"], about(tmp_path)["files"]) == ("finished", names)
     assert {path.name for path in tmp_path.iterdir()} == {*names, "fake.json"}
     assert capsys.readouterr().out.split()[1:] == [str(tmp_path / n) for n in [*names, "fake.json"]]
-    assert about(tmp_path)["options"] == {"seed": 0, "smoke": False}
+    options = {"seed": 0, "smoke": False, "format": "png", "large": False}
+    assert about(tmp_path)["options"] == options
 
 
 def grow(run, rows, folder):
@@ -354,6 +355,49 @@ def test_an_interrupt_leaves_what_was_measured_and_says_so_in_one_line(tmp_path)
     assert list(nothing.iterdir()) == []
 
 
+# --- figures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
+)
+def test_a_figure_is_in_the_format_asked_for_and_the_same_each_time(kind, start, tmp_path):
+    def drawn(folder):
+        with common.Results("fake", Fake(out=folder, format=kind)) as run:
+            figure, ax = plt.subplots(figsize=(2, 1))
+            ax.plot([1, 2])
+            run.figure(figure, "_line")
+        plt.close(figure)
+        return (folder / f"fake_line.{kind}").read_bytes()
+
+    first, again = drawn(tmp_path / "a"), drawn(tmp_path / "b")
+    assert first.startswith(start)
+    assert first == again
+
+
+@pytest.mark.parametrize(("large", "points", "inches"), [(False, 10, 8), (True, 16, 10)])
+def test_letters_and_width_are_those_of_a_readme_or_of_a_hall_and_titles_fit(
+    large, points, inches, tmp_path
+):
+    before = plt.rcParams["font.size"]
+    with common.Results("fake", Fake(out=tmp_path, large=large)) as run:
+        figure, axes = plt.subplots(1, 2, figsize=(9.6, 3), layout="constrained")
+        figure.suptitle("What is said of both of these panels is far too long for one line " * 2)
+        for ax in axes:
+            ax.set_title("A sentence that is longer than its panel is wide, and goes on")
+        run.figure(figure)
+        assert axes[0].xaxis.label.get_size() == points
+        assert figure.get_figwidth() == inches
+        figure.draw_without_rendering()
+        boxes = [ax.title.get_window_extent() for ax in axes]
+        assert boxes[0].x1 < boxes[1].x0
+        assert figure.bbox.x0 <= boxes[0].x0
+        assert boxes[1].x1 <= figure.bbox.x1
+        assert "\n" in figure.get_suptitle()
+    plt.close(figure)
+    assert plt.rcParams["font.size"] == before
+
+
 # --- tables ---------------------------------------------------------------------------------------
 
 
@@ -396,19 +440,34 @@ def test_the_depth_sweep_leaves_theory_out_for_orthogonal_weights(monkeypatch, t
             path.write_text("layer\n1\n")
 
         def summary(self, *_, **__):
-            return [{"activation": "tanh", "init": "orthogonal", "verdict": "healthy"}]
+            names = ("activation", "init", "depth", "residual", "norm", "verdict")
+            row = dict(zip(names, ("tanh", "orthogonal", 9, None, None, "healthy"), strict=True))
+            return [row | {"log10_change": -0.5, "factor_per_layer": 0.9}]
 
     monkeypatch.setattr(measured, "measure", lambda _: Table())
     monkeypatch.setattr(measured, "statements", lambda _: [])
-    for name in ("lines", "decades", "histograms"):
+    for name in ("lost", "decades", "histograms"):
         monkeypatch.setattr(figures, name, lambda *_: plt.figure(figsize=(1, 1)))
     config, main = experiment("depth_sweep")
     main(config(inits=("orthogonal",), num_samples=2, out=tmp_path))
     assert "Left out of the theory, which needs independent weights: orthogonal" in (
         capsys.readouterr().out
     )
-    suffixes = (".csv", ".json", ".png", "_decades.png", "_histograms.png")
+    suffixes = (".csv", ".json", "_lost.png", "_decades.png", "_histograms.png")
     assert {p.name for p in tmp_path.iterdir()} == {f"depth_sweep{end}" for end in suffixes}
+    plt.close("all")
+
+
+def test_a_small_question_takes_a_part_of_the_depth_sweep(monkeypatch, tmp_path):
+    from experiments.depth_sweep import figures, measured
+
+    monkeypatch.setattr(measured, "measure", None)  # not called
+    monkeypatch.setattr(figures, "histograms", lambda _: plt.figure(figsize=(1, 1)))
+    config, main = experiment("depth_sweep")
+    main(config(only=("histograms",), num_samples=2, out=tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "depth_sweep.json", "depth_sweep_histograms.png",
+    }  # fmt: skip
     plt.close("all")
 
 

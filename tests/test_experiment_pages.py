@@ -45,6 +45,18 @@ def test_the_report_gathers_tables_links_and_what_made_them(folder, capsys):
     assert "<dt>command</dt>" in text
 
 
+def test_the_report_shows_vector_figures_and_links_pdfs(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["experiment"])
+    files = {"fake.svg": "<svg/>", "fake_large.pdf": "%PDF"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "fake.json").write_text(json.dumps({"files": [*files], "state": "finished"}))
+    report.main(report.Config(out=tmp_path))
+    text = (tmp_path / "report.html").read_text()
+    assert 'alt="Figure fake" src="data:image/svg+xml;base64,PHN2Zy8+"' in text
+    assert 'A figure: <a href="fake_large.pdf">' in text
+
+
 def test_an_empty_folder_is_a_page_that_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["experiment"])
     report.main(report.Config(out=tmp_path))

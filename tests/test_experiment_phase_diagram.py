@@ -59,7 +59,48 @@ def test_the_depth_sweep_compares_measured_means_with_predictions():
     assert spread.max() < high
     # sd of log10 |dz| over 50 ReLU layers, leading order: sqrt(5 depth / width) / (2 ln 10)
     assert sd == pytest.approx(math.sqrt(5 * 50 / 32) / (2 * math.log(10)), rel=0.1)
-    assert np.abs(compared.predicted.correlation - compared.correlation)[:-1].max() < 0.2
+    alike = compared.correlation.mean(axis=0)
+    assert np.abs(compared.predicted.correlation - alike)[:-1].max() < 0.2
+    # page one, drawn from it: the line is theory, the points the mean, the label the factor
+    figure = figures.hero(config, [compared])
+    (ax,) = figure.axes
+    line, points = ax.lines
+    np.testing.assert_array_equal(line.get_ydata(), compared.predicted.mean[::-1])
+    some = compared.measured.mean(axis=0)[::-1][points.get_xdata()]
+    np.testing.assert_array_equal(points.get_ydata(), some)
+    assert f"ReLU, he: {10 ** (mean / 50):.2f} a layer" in [text.get_text() for text in ax.texts]
+    plt.close(figure)
+
+
+def test_what_a_shallow_network_loses_is_read_off_a_deep_one():
+    config = options.Config(activations=("relu", "sigmoid"), inits=("he", "orthogonal"),
+                            depths=(2, 40), width=32)  # fmt: skip
+    lost = theory.lost_by_depth(config)
+    assert set(lost) == {("relu", "he"), ("sigmoid", "he")}
+    of = lost["relu", "he"]
+    for depth in (2, 11, 40):
+        own = meanfield.predict("relu", 2.0, 0.0, depth, c0=1.0, width=32)
+        assert of.mean[depth - 1] == pytest.approx(own.mean[-2] - own.mean[0], rel=1e-9)
+        own_sd = math.sqrt(own.sd[0] ** 2 - own.sd[-2] ** 2)
+        assert of.sd[depth - 1] == pytest.approx(own_sd, rel=1e-9)
+    assert of.mean[39] == pytest.approx(0.55 * 39 / 32, rel=0.05)  # 0.55 depth / width
+
+    names = ("activation", "init", "residual", "norm", "depth", "width", "verdict", "log10_change")
+    told = [
+        ("relu", "he", None, None, 40, 32, "healthy"),
+        ("relu", "he", 0.5, None, 40, 32, "x"),
+        ("relu", "orthogonal", None, None, 40, 32, "y"),
+        ("relu", "he", None, None, 1, 32, "z"),
+    ]
+    off = -of.mean[39] + np.array([2.9, 3.1]) * of.sd[39]
+    rows = [dict(zip(names, (*told[0], change), strict=True)) for change in off]
+    rows += [dict(zip(names, (*row, -1.0), strict=True)) for row in told[1:]]
+    judged = theory.judge(rows, lost)
+    assert [row["verdict"] for row in judged] == [
+        "healthy, as predicted for width 32", "healthy", "x", "y", "z",
+    ]  # fmt: skip
+    assert judged[0]["predicted"] == -of.mean[39]
+    assert judged[2]["predicted"] is None
 
 
 def test_histograms_of_dZ_are_densities_one_for_each_hidden_layer():

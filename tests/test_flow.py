@@ -20,7 +20,7 @@ def flow_of(J, params, X, Y, **options) -> GradientFlow:
 
 
 def reference(J, params, X, Y) -> dict[str, np.ndarray]:
-    """The same magnitudes in float64, from the trace."""
+    """Return the same magnitudes in float64, from the trace."""
     with jax.enable_x64(True):
         wide = [np.asarray(Y) if Y.ndim == 1 else np.asarray(Y, np.float64)]
         layers = jaxmlp.trace(J)(
@@ -90,7 +90,7 @@ MP_ACTIVATIONS = {
 
 
 def mp_flow(act: str, params, X, labels):
-    """log10 of delta and of the dW norm, from E2 and E3 with 50 digits and lists."""
+    """Return log10 of delta and of the dW norm, by E2 and E3 with 50 digits."""
     fn, derivative = MP_ACTIVATIONS[act]
     with mpmath.workdps(50):
         Ws = [np.vectorize(mpmath.mpf)(np.asarray(p.W, float)) for p in jaxmlp.layers(params)]

@@ -17,7 +17,7 @@ assert np.finfo(WIDE).maxexp > 10_000
 
 
 def erfc(z):
-    """By Lentz's continued fraction far out and by its series near 0, to about 1e-12."""
+    """Return erfc to about 1e-12: by Lentz's continued fraction far out, by its series near 0."""
     from scipy import special
 
     return special.erfc(z.astype(float)).astype(WIDE)
@@ -64,7 +64,7 @@ IN_NUMPY = {
 
 
 def reference(J, params, X, Y):
-    """log10 of the magnitudes of a network with linear output and squared error, layer 1 first."""
+    """Return log10 of the magnitudes of a network with linear output and squared error."""
     A, Zs = [np.asarray(X).astype(WIDE)], []
     layers = [jax.tree.map(lambda x: np.asarray(x).astype(WIDE), p) for p in jaxmlp.layers(params)]
     for layer, act in zip(layers, J.mlp.activations, strict=True):

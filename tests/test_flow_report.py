@@ -1,4 +1,4 @@
-"""What print(flow) says, and lists of (W, b) in the place of Layers."""
+"""The text of print(flow), and lists of (W, b) instead of Layers."""
 
 import itertools
 
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import jaxmlp
-from jaxmlp.flow_report import SHOWN, cause
+from jaxmlp.flow_report import cause
+from jaxmlp.report import SHOWN
 
 DEPTH = 9
 SIZES = (3, *[8] * DEPTH, 2)

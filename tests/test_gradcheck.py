@@ -1,4 +1,4 @@
-"""relative_difference: what it says of equal, wrong, zero and broken gradients, layer by layer."""
+"""relative_difference of equal, wrong, zero and broken gradients, layer by layer."""
 
 import jax
 import jax.numpy as jnp

@@ -38,7 +38,7 @@ ERRORS = 4.5  # Monte-Carlo: standard errors of the estimate, with the seed fixe
 
 
 def variance_error(draws, variance):
-    """How many standard errors the mean square of the draws lies from `variance`."""
+    """Return how many standard errors the mean square of the draws is from `variance`."""
     squares = np.asarray(draws, np.float64).ravel() ** 2
     standard_error = squares.std(ddof=1) / np.sqrt(squares.size)
     return abs(squares.mean() - variance) / standard_error
@@ -46,7 +46,7 @@ def variance_error(draws, variance):
 
 @functools.cache
 def every_draw():
-    """What MLP.init draws under each name, and what JAX draws; all compiled as one program."""
+    """Return the draws of MLP.init for each name, and those of JAX, by one compiled program."""
     mlp = jaxmlp.MLP(SIZES)
 
     def draw(key):

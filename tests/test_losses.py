@@ -34,7 +34,7 @@ ANY = ("softmax", "tanh", "linear:2:-1")
 
 
 class Case(NamedTuple):
-    """A network whose last Z is exactly `logits`: W is them, X the identity."""
+    """Hold a network whose last Z is exactly `logits`: W is the logits, X the identity."""
 
     loss: str
     output: Any
@@ -43,7 +43,7 @@ class Case(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """J, and dJ/dZ as dJ/dW: by hand and by autodiff."""
+    """Hold J, and dJ/dZ (which is dJ/dW) by hand and by autodiff."""
 
     value: np.ndarray
     by_hand: np.ndarray
@@ -150,7 +150,7 @@ def single(key):
 
 
 class Formulas(NamedTuple):
-    """A loss at Z, A, Y, beside optax's value and autodiff of the formula of the notes."""
+    """Hold a loss at Z, A, Y, with optax's value and autodiff of the notes' formula."""
 
     value: Any
     optax: Any
@@ -211,7 +211,7 @@ def formulas(name):
 
 
 def of_each_sample(name):
-    """The oracle of a loss's value: optax or NumPy."""
+    """Return a loss's value by optax or NumPy."""
     if name in OF_OPTAX:
         return formulas(name).optax
     return IN_NUMPY[name](LOGITS, TARGETS)

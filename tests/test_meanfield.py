@@ -53,7 +53,7 @@ mp_density = functools.cache(mp.npdf)  # the nodes of mpmath's rules are the sam
 
 
 def mp_moments(f, df, kinks, q):
-    """E f^2, E f'^2 and E z f f' / q over z of variance q, with 30 digits."""
+    """Return E f^2, E f'^2 and E z f f' / q for z of variance q, with 30 digits."""
     ends = sorted(
         {-14.0, -6.0, -2.0, 0.0, 2.0, 6.0, 14.0} | {float(k / math.sqrt(q)) for k in kinks}
     )
@@ -190,6 +190,16 @@ def test_correlation_map_has_the_arc_cosine_and_arcsine_kernels(one_minus_c):
                 activations.get(name), 1.0, 0.0, q, one_minus_c
             )
             assert abs(found / float(expected) - 1) < INTEGRAL, name
+
+
+@pytest.mark.parametrize("name", ["linear", "relu", "leaky_relu:0.3", "leaky_relu:-0.5"])
+def test_the_kernel_of_two_slopes_is_its_integral(name):
+    act = activations.get(name)
+    square = float(integrals.moments(act, 2.0).square)
+    for theta in (1e-3, 0.09999, 0.1, 1.0, 2.5, math.pi):
+        found = meanfield.correlations.decorrelation_of_weights(act, 2.0)(theta)
+        expected = integrals.half_difference(act, 2.0, theta) / square
+        assert abs(found / expected - 1) < INTEGRAL
 
 
 def test_correlation_map_has_the_kernels_of_sign_sin_and_of_biases():
@@ -565,7 +575,7 @@ def test_layers_of_unequal_width_are_predicted():
 
 
 def agrees(name, sigma_w2, delta):
-    """Whether 20 networks lie within 4 standard errors, their spread where chi-square has 99.9%."""
+    """Return whether 20 networks agree: the mean within 4 errors, the spread within 99.9%."""
     nets, depth = 20, delta.shape[1] - 1
     of = predict(name, sigma_w2, 0.0, depth, width=256, num_nets=nets)
     z = (delta.mean(axis=0) - of.mean)[:-1] / (of.sd[:-1] / math.sqrt(nets))

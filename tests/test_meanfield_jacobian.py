@@ -63,6 +63,34 @@ def test_wide_jacobians_have_the_mean_the_variance_and_the_edge(
     assert abs(other.relative_variance - of.relative_variance) == pytest.approx(depth)
 
 
+@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
+def test_layers_that_start_away_from_the_fixed_point_spread_by_their_own_lengths(weights):
+    # At the fixed point ten orthogonal layers would spread 0.04, here 0.75
+    n, nets, depth, q = 120, 8, 10, 1.0
+    first = float(meanfield.length_map("tanh", 1.05, 0.0, q))
+    of = meanfield.jacobian("tanh", 1.05, 0.0, depth, weights, q0=first, transient=True)
+    rng = np.random.default_rng(1)
+    s = squared_singular_values("tanh", 1.05, 0.0, q, depth, n, nets, weights, rng)
+    mean = s.mean(axis=1)
+    assert abs(mean.mean() - of.mean) < 4 * mean.std(ddof=1) / math.sqrt(nets)
+    relative = s.var(axis=1) / mean**2
+    error = 4 * relative.std(ddof=1) / math.sqrt(nets)
+    assert abs(relative.mean() - of.relative_variance) < error + of.relative_variance * depth / n
+    settled = meanfield.jacobian("tanh", 1.05, 0.0, depth, weights)
+    assert of.relative_variance - settled.relative_variance > 0.7  # the check would see it
+
+
+def test_layers_at_the_fixed_point_are_the_same_one_by_one():
+    for weights in ("gaussian", "orthogonal"):
+        settled = meanfield.jacobian("tanh", 1.5, 0.05, 6, weights)
+        one_by_one = meanfield.jacobian("tanh", 1.5, 0.05, 6, weights, q0=settled.q, transient=True)
+        assert one_by_one.log10_mean == pytest.approx(settled.log10_mean)
+        assert one_by_one.relative_variance == pytest.approx(settled.relative_variance)
+    assert meanfield.jacobian("sign", 1.0, 0.1, 3, transient=True).mean == 0
+    with pytest.raises(ValueError, match="transient and width exclude each other"):
+        meanfield.jacobian("relu", 2.0, 0.0, 3, transient=True, width=10)
+
+
 def test_closed_forms_of_the_spectrum():
     for L in (1, 4, 50):
         linear = meanfield.jacobian("linear", 0.9, 0.1, L)

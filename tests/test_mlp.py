@@ -23,7 +23,7 @@ IN_NUMPY = {
 
 
 def apply_in_numpy(mlp, params, X):
-    """The forward pass of the notes (E2) as a loop over plain arrays, in float64."""
+    """Return the forward pass of the notes (E2), a loop over plain arrays in float64."""
     A, arrays = np.asarray(X, np.float64), jaxmlp.as_dict(jax.tree.map(np.asarray, params))
     for number, act in enumerate(mlp.activations, start=1):
         Z = A @ np.asarray(arrays[f"W{number}"], np.float64)
@@ -37,7 +37,7 @@ def apply_in_numpy(mlp, params, X):
 
 
 def drawn(mlp, dtype=None):
-    """Parameters of every kind away from zero, drawn by NumPy, in the storage of `mlp.init`."""
+    """Return parameters, none of them zero, drawn by NumPy and stored as by `mlp.init`."""
     rng, plain = np.random.default_rng(0), []
     for d_in, d_out, act in zip(mlp.sizes, mlp.sizes[1:], mlp.activations, strict=False):
         W = rng.normal(size=(d_in, d_out)) * np.sqrt(1.5 / d_in)

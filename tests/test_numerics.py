@@ -23,12 +23,12 @@ def draws(size, shape=(5, 4)):
 
 
 def true_norm(x, axis=None):
-    """In float64, where the squares of float32 neither underflow nor overflow."""
+    """Return the norm in float64, in which squares of float32 stay in range."""
     return np.sqrt(np.sum(np.asarray(x, np.float64) ** 2, axis=axis))
 
 
 def exact_norm(x):
-    """With 50 digits and no limit to the exponent."""
+    """Return the norm with 50 digits and no limit to the exponent."""
     with mpmath.workdps(50):
         return mpmath.sqrt(sum(mpmath.mpf(float(entry)) ** 2 for entry in np.ravel(x)))
 

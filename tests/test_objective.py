@@ -1,4 +1,4 @@
-"""The objective J: its value, what jax may do with it, and how it refuses bad input."""
+"""The objective J: its value, JAX's transformations of it, and how it refuses bad input."""
 
 import re
 

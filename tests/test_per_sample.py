@@ -37,7 +37,7 @@ MAX_NORM = 0.5
 
 
 def in_one_stack(J, params):
-    """The hidden layers but the first in one stack, though their activations differ."""
+    """Return params whose layers between the first and the last are one stack."""
     plain = jaxmlp.layers(params)
     middle = jax.tree.map(lambda *leaves: jnp.stack(leaves), *plain[1:-1])
     return (plain[0], middle, plain[-1])
@@ -45,7 +45,7 @@ def in_one_stack(J, params):
 
 @functools.cache
 def solved(network: str, dtype: str):
-    """The problem, all instruments of one walk, and the gradients of vmap(grad)."""
+    """Return the problem, all instruments of one walk, and the gradients of vmap(grad)."""
     with jax.enable_x64(dtype == "float64"):
         J, params, X, Y = problem(**NETWORKS[network])
         if network.startswith("mixed"):

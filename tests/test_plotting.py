@@ -46,6 +46,6 @@ def test_the_map_of_decades_lost_writes_what_the_summary_says():
     names = [label.get_text() for label in ax.get_yticklabels()]
     for row in rows:
         at = names.index(f"tanh, {row['init']}"), (2, 3).index(row["depth"])
-        assert cells[at] == f"{-row['log10_change']:.3g}"
+        assert cells[at] == f"{-row['log10_change']:z.1f}"
     assert len(cells) == len(rows)
     plt.close(figure)

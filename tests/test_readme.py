@@ -13,7 +13,7 @@ RECIPES = (ROOT / "experiments" / "RECIPES.md").read_text()
 
 
 def examples(page):
-    """The blocks of code of a page, each with what it says that it prints."""
+    """Return the blocks of code of a page, each with the output that the page shows."""
     found = re.findall(
         r"^```python\n(.*?)^```\n\nprints\n\n```\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE
     )

@@ -21,7 +21,7 @@ RESIDUALS, NORMS = (None, 0.5, "1/sqrt(depth)", "rezero"), (None, "layer", "rms"
 
 
 def drawn(mlp, *, loss="cross_entropy", m=5, seed=0, dtype=np.float64, bias=0.1):
-    """An objective with NumPy's numbers: gates, slopes and biases are away from their start."""
+    """Return an objective drawn by NumPy; gates, slopes and biases differ from their start."""
     rng, plain = np.random.default_rng(seed), []
     for (d_in, d_out), spec in zip(itertools.pairwise(mlp.sizes), mlp.specs, strict=True):
         W = rng.normal(size=(d_in, d_out)) / np.sqrt(d_in)
@@ -101,7 +101,7 @@ def test_float32_gradients_equal_those_of_jax():
 
 
 def test_a_missing_skip_and_a_norm_held_constant_are_seen(x64):
-    """Planted: the gradient of another network, and of a norm whose r does not depend on S."""
+    """Planted errors: the gradient of another network, and of a norm whose r ignores S."""
     mlp = MLP((3, 5, 5, 5, 4), hidden="tanh", residual=0.5, norm="rms")
     J, params, X, Y = drawn(mlp)
     (_, (auto, _)) = both(J, params, X, Y)[1]
@@ -271,7 +271,7 @@ def test_flow_of_400_layers_is_that_of_mpmath(act, remedy, at_first):
 
 
 def test_a_large_stream_that_closes_all_gates_leaves_the_bias_of_the_output():
-    """A = 0 has no size, whatever that of its stream: here 2^200, of which b is no part."""
+    """If A = 0, the size of its stream (here 2^200) must not make the next bias vanish."""
     mlp = MLP((2, 3, 3, 2), hidden="relu", output="linear", residual=1.0)
     one, b = np.ones((3, 3), np.float32), np.full(3, -1e30, np.float32)
     params = (Layer(one[:2], b), Layer(1e30 * one, b), Layer(one[:, :2], np.float32([0.3, 0.4])))

@@ -1,4 +1,4 @@
-"""Tables and pages: what comes from outside stays text, and a page holds what it says."""
+"""Tables and pages: text from outside stays text, and a page holds what it should."""
 
 import html.parser
 import json

@@ -1,4 +1,4 @@
-"""Singular values of the Jacobian: against svd, against mpmath, and laws that hold at any depth."""
+"""Singular values of the Jacobian against svd and mpmath, and laws that hold at any depth."""
 
 import jax
 import jax.numpy as jnp

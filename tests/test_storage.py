@@ -22,7 +22,7 @@ each_network = pytest.mark.parametrize("mlp", NETWORKS, ids=lambda mlp: f"depth{
 
 
 def drawn(mlp):
-    """Parameters in the storage of init, every number another one."""
+    """Return parameters stored as by init, in which all numbers differ."""
     rng, blank = np.random.default_rng(0), mlp.init(KEY, jax.nn.initializers.zeros)
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), blank)
 

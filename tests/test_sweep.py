@@ -1,4 +1,4 @@
-"""depth_sweep: the networks are MLP's, the numbers gradient_flow's, the compilations few."""
+"""depth_sweep: its networks are those of MLP, its numbers those of gradient_flow."""
 
 import csv
 import functools
@@ -15,6 +15,7 @@ import jaxmlp
 from jaxmlp.flow import FlowStatus, GradientFlow
 from jaxmlp.initializers import gaussian
 from jaxmlp.sweep import SweepTable, engine, plan, verdict, workers
+from jaxmlp.sweep.table import MOST_NETWORKS
 
 (DIGITS,) = jaxmlp.datasets.standardize(jaxmlp.datasets.digits())
 DATA = {"X": DIGITS.X[:32], "Y": DIGITS.Y[:32]}
@@ -96,12 +97,58 @@ def test_over_seeds_the_summary_is_the_median():
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
-    [(-3.1, "vanishing"), (-2.9, "healthy"), (2.9, "healthy"), (3.1, "exploding"),
-     (-np.inf, "vanishing"), (np.nan, "not finite"), (np.inf, "not finite")],
+    ("change", "steps", "expected"),
+    [(-2.1, 2, "vanishing"), (-1.9, 2, "healthy"), (1.9, 2, "healthy"), (2.1, 2, "exploding"),
+     (-4.3, 999, "healthy"), (-14, 999, "vanishing"), (18.7, 999, "exploding"), (0.0, 0, "healthy"),
+     (-np.inf, 9, "vanishing"), (np.nan, 9, "not finite"), (np.inf, 9, "not finite")],
 )  # fmt: skip
-def test_verdicts(change, expected):
-    assert verdict(change) == expected
+def test_verdicts_are_by_the_factor_a_layer_of_what_changes_by_two_decades(change, steps, expected):
+    assert verdict(change, steps) == expected
+
+
+def test_over_seeds_the_summary_says_how_the_networks_differ():
+    table = tanh_sweep().select(depth=4)
+    (row,) = table.summary(over_seeds=True)
+    changes = [r["log10_change"] for r in table.summary()]
+    assert row["networks"] == 3
+    assert row["change_sd"] == pytest.approx(np.std(changes, ddof=1))
+    assert (row["change_q25"], row["change_q75"]) == pytest.approx(
+        np.quantile(changes, (0.25, 0.75))
+    )
+    assert np.isnan(table.select(seed=1).summary(over_seeds=True)[0]["change_sd"])
+
+
+def test_a_sum_of_tables_holds_the_networks_of_both_and_none_twice():
+    table = tanh_sweep()
+    parts = table.select(seed=2), table.select(seed=[0, 1])
+    both = parts[0] + parts[1]
+    assert len(both) == len(table) == 21 == len(table.records())
+    assert both.select(depth=4, seed=[0, 1]).summary() == table.select(depth=4).summary()[:2]
+    with pytest.raises(ValueError, match=r"both tables hold the network .*'seed': 1"):
+        both + table.select(seed=1, layer=1)
+    with pytest.raises(ValueError, match="different columns: z in one only"):
+        SweepTable(table.columns() | {"z": np.zeros(21)}) + table
+
+
+def test_theory_stands_beside_each_layer_of_a_matched_problem():
+    X, grid = DATA["X"][:1], {"inits": ("lecun", "orthogonal"), "depths": (1, 4), "theory": True}
+    table = sweep(X=X, Y=np.zeros((1, 1)), loss="half_squared_error", seeds=(0, 1), **grid)
+    of = jaxmlp.meanfield.predict("tanh", 1.0, 0.0, 4, float((X**2).mean()), width=12)
+    own = table.select(init="lecun", depth=4, seed=1).columns()
+    np.testing.assert_allclose(own["predicted"], of.mean, rtol=1e-6)
+    np.testing.assert_allclose(own["sd"], of.sd, rtol=1e-6)
+    off = own["log10_stream"] - own["log10_stream"][-1] - of.mean
+    np.testing.assert_allclose(own["z"][:-1], off[:-1] / of.sd[:-1], rtol=1e-4)
+    assert own["z"][-1] == 0
+    assert np.isnan(table.select(init="orthogonal").columns()["predicted"]).all()
+    lecun, orthogonal = table.select(depth=4).summary(over_seeds=True)
+    assert lecun["predicted"] == pytest.approx(of.mean[0] - of.mean[3])
+    error = np.sqrt((of.sd[0] ** 2 - of.sd[3] ** 2) / 2)  # of the mean of two
+    assert lecun["z"] == pytest.approx((lecun["log10_change"] - lecun["predicted"]) / error)
+    assert lecun["verdict"] == "healthy, as predicted for width 12"
+    assert orthogonal["verdict"] == "healthy"
+    with pytest.raises(ValueError, match="got 32 samples and 10 outputs"):
+        sweep(theory=True)
 
 
 def test_a_number_of_seeds_is_no_seed():
@@ -160,6 +207,15 @@ def test_html_and_repr_are_readable():
     table = tanh_sweep()
     assert "<td>tanh</td>" in table._repr_html_()
     assert repr(table) == "SweepTable: 6 networks, 21 rows"
+    assert len(table._repr_html_().split("<tr>")) == 2 + 6
+
+
+def test_a_notebook_shows_the_first_networks_of_many():
+    columns = {name: np.tile(x, 10) for name, x in tanh_sweep().columns().items()}
+    columns["seed"] = np.repeat(np.arange(10), 21) + 10 * columns["seed"]
+    page = SweepTable(columns)._repr_html_()
+    assert len(page.split("<tr>")) == 2 + MOST_NETWORKS
+    assert "SweepTable: 60 networks, 210 rows, the first 20 networks" in page
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What runs a sweep and keeps it: whatever is killed, nothing is lost and nothing is done twice."""
+"""Running and storing a sweep: if a part is killed, nothing is lost or done twice."""
 
 import collections
 import contextlib
@@ -69,7 +69,7 @@ def test_a_worker_that_is_killed_is_replaced_and_what_is_finished_is_not_done_ag
 
 
 class Dying(ThreadPoolExecutor):
-    """As a pool of processes whose worker dies of the job of network 2."""
+    """A pool of processes in which the job of network 2 kills its worker."""
 
     dead = False
 

@@ -1,4 +1,4 @@
-"""Training: one step and epochs of them, against plain Python loops over `jax.grad` and NumPy."""
+"""Training: steps and epochs against plain Python loops over `jax.grad` and NumPy."""
 
 import contextlib
 import functools
@@ -44,7 +44,7 @@ M = 7
 
 
 def draw(seed=0, m=M, dtype=np.float64):
-    """`(params, X, Y)`, drawn by NumPy, so that nothing is compiled."""
+    """Return `(params, X, Y)` drawn by NumPy, so that nothing is compiled."""
     rng = np.random.default_rng(seed)
     params = tuple(
         Layer(rng.normal(size=(d_in, d_out)).astype(dtype), rng.normal(size=d_out).astype(dtype))
@@ -55,7 +55,7 @@ def draw(seed=0, m=M, dtype=np.float64):
 
 @functools.cache
 def reference_step(optimizer):
-    """One update with `jax.value_and_grad`, as optax's own documentation writes it."""
+    """Return one update with `jax.value_and_grad`, as in optax's documentation."""
 
     def step(params, state, X, Y):
         value, grads = jax.value_and_grad(J)(params, X, Y)

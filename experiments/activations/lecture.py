@@ -1,4 +1,4 @@
-"""What the notes say of activations, measured."""
+"""The statements of the notes about activations, measured."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ TASKS = (
 
 
 def identities(reach: float) -> dict[str, float]:
-    """The largest difference between the two sides of each identity of D2-D11, for |z| <= reach."""
+    """Return the largest difference of the two sides of each identity of D2-D11, |z| <= reach."""
     z = grid(reach)
     below, e, sigmoid = z[z < 0], np.exp(z), acts.sigmoid.fn(z)
     elu, prelu = acts.elu(0.5), acts.prelu.fn
@@ -41,7 +41,7 @@ def identities(reach: float) -> dict[str, float]:
 
 
 def slope_difference(reach: float) -> float:
-    """D9: PReLU's derivative in its slope, min(z, 0): the backward pass against autodiff.
+    """Return D9: PReLU's derivative in its slope, min(z, 0), by hand against autodiff.
 
     One neuron a = prelu(z), and the loss |a - y| with y below a, whose derivative in a is 1.
     """
@@ -58,7 +58,7 @@ def slope_difference(reach: float) -> float:
 
 
 def softmax_jacobian(z=SOFTMAX_Z):
-    """B1, B2: s, its Jacobian by hand, and the largest difference from autodiff."""
+    """Return B1, B2: s, its Jacobian by hand, and the largest difference from autodiff."""
     softmax, z = acts.softmax.fn, jnp.asarray(z)
     s = softmax(z)
     hand = acts.softmax_vjp(jnp.tile(s, (len(s), 1)), jnp.eye(len(s)))
@@ -66,7 +66,7 @@ def softmax_jacobian(z=SOFTMAX_Z):
 
 
 def statements(reach: float) -> list[str]:
-    """The notes' remarks, measured."""
+    """Return rows of the notes' remarks, measured."""
     reach = min(reach, 700.0)  # beyond 709 e^z overflows, and e^z/(e^z + 1) is no number
     s, jacobian, error = softmax_jacobian()
     return [

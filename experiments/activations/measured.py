@@ -1,4 +1,4 @@
-"""What is wanted of an activation (D13), measured on a grid."""
+"""Properties of activations that the lecture asks for (D13), measured on a grid."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ FAR = 1e6  # "everywhere" is |z| up to here
 
 
 class Curve(NamedTuple):
-    """An activation on a grid: A, its derivative by hand and by autodiff."""
+    """Hold an activation on a grid: A, its derivative by hand and by autodiff."""
 
     z: Any
     A: Any
@@ -25,15 +25,15 @@ class Curve(NamedTuple):
 
     @property
     def difference(self):
-        """|hand - autodiff| over the largest slope; inf where autodiff alone is 0 everywhere."""
+        """Return |hand - autodiff| over the largest slope; inf if only autodiff is 0 everywhere."""
         error, size = np.abs(self.hand - self.auto), np.abs(self.auto).max()
         return np.where(error == 0, 0, np.divide(error, size, where=size > 0, out=error + np.inf))
 
 
 def choose(names: tuple[str, ...]) -> list:
-    """The activations of these names, else all: those of the lecture in its order, then the rest.
+    """Return the activations of these names, or all: first the lecture's, in its order.
 
-    Softmax, which is not elementwise, becomes its first output on (z, 0, 0).
+    Softmax is not elementwise; its first output on (z, 0, 0) is shown.
     """
     beyond = tuple(n for n in activations.names() if n not in (*NOTES, "swish"))
     found = dict.fromkeys(activations.get(name) for name in names or NOTES + beyond)
@@ -41,7 +41,7 @@ def choose(names: tuple[str, ...]) -> list:
 
 
 def softmax_of_one():
-    """s_1 of (z, 0, 0) as a function of z; its derivative is the Jacobian's s_1 (1 - s_1) (B2)."""
+    """Return s_1 of (z, 0, 0) as a function of z; its derivative is s_1 (1 - s_1) (B2)."""
 
     def outputs(Z):
         rows = jnp.stack([Z, jnp.zeros_like(Z), jnp.zeros_like(Z)], axis=-1)
@@ -56,9 +56,9 @@ def softmax_of_one():
 
 
 def grid(reach: float, kinks=(), far: float | None = None):
-    """Points from -reach to reach, 0 among them, and outwards to far; symmetric.
+    """Return symmetric points from -reach to reach, with 0, and further points out to far.
 
-    In the place of each kink, and of its mirror image, stand points on either side of it.
+    Each kink, and its mirror image, is replaced by a point on either side of it.
     """
     half = np.linspace(0, reach, 801)
     if far is not None:
@@ -70,7 +70,7 @@ def grid(reach: float, kinks=(), far: float | None = None):
 
 
 def curve(act, z) -> Curve:
-    """The activation at the points z."""
+    """Return the activation at the points z."""
     return Curve(z, *map(np.asarray, jax.jit(_evaluate, static_argnums=0)(act, z)))
 
 
@@ -80,7 +80,7 @@ def _evaluate(act, z):
 
 
 def properties(act) -> dict[str, Any]:
-    """D13 as numbers; inf where a value still grows from |z| = 1e3 to 1e6."""
+    """Return D13 as numbers; inf if a value still grows from |z| = 1e3 to 1e6."""
     near = max([4.0, *(2 * abs(kink) for kink in act.kinks)])
     z, A, slope, _ = curve(act, grid(near, act.kinks, FAR))
     inside = np.abs(z) <= near
@@ -99,13 +99,13 @@ def properties(act) -> dict[str, Any]:
 
 
 def supremum(z, values) -> float:
-    """The largest value; inf if it lies beyond |z| = 1e3 and is larger by a hundredth."""
+    """Return the largest value; inf if it lies beyond |z| = 1e3 and is larger by 1%."""
     largest, nearer = float(values.max()), float(values[abs(z) <= 1e3].max())
     return math.inf if largest - nearer > 0.01 * max(1, abs(nearer)) else round(largest, 6)
 
 
 def monotony(A) -> str:
-    """rising, falling or no; up to rounding."""
+    """Return rising, falling or no, up to rounding."""
     change, rounding = np.diff(A), 1e-12 * np.maximum(1, np.abs(A[1:]))
     if (change >= -rounding).all():
         return "rising"
@@ -113,14 +113,14 @@ def monotony(A) -> str:
 
 
 def saturation(z, slope) -> str:
-    """On which sides the derivative tends to 0: it is below 1e-6 from |z| = 1e4 on."""
+    """Return on which sides the derivative tends to 0: it is below 1e-6 for |z| above 1e4."""
     sides = {"left": z < -1e4, "right": z > 1e4}
     dying = [side for side, beyond in sides.items() if abs(slope[beyond]).max() < 1e-6]
     return "both" if len(dying) == 2 else "".join(dying) or "no"
 
 
 def dead_region(z, slope) -> str:
-    """Where the derivative is exactly 0, but for single points."""
+    """Return where the derivative is exactly 0, without single points."""
     zero = slope == 0
     if zero.all():
         return "everywhere"
@@ -134,7 +134,7 @@ def dead_region(z, slope) -> str:
 
 
 def at_kinks(act) -> list[dict[str, Any]]:
-    """Function and derivative to the left of each kink, to its right, and as taken at it."""
+    """Return function and derivative left of each kink, right of it, and at it."""
     rows = []
     for kink in act.kinks:
         _, A, slope, _ = curve(act, kink + np.array([-ASIDE, 0, ASIDE]))

@@ -1,7 +1,7 @@
-"""What per-sample quantities cost, over a plain gradient: time and memory.
+"""The cost of per-sample quantities over that of a plain gradient, in time and memory.
 
-All rivals of a model take turns. A library in PyTorch is compared with its own plain gradient, so
-that the price of the quantity is seen and not the speed of the matrix products.
+All rivals of a model are measured in turns. A PyTorch library is compared with PyTorch's plain
+gradient, so the ratio is the price of the quantity and not the speed of matrix products.
 """
 
 import functools
@@ -28,7 +28,7 @@ SMALL = (((8, 16, 4), 8),)
 
 
 def of_model(config: Config, model: Model, params: Any, X, Y) -> list[dict]:
-    """A row for each rival of one model: time and memory over those of a plain gradient."""
+    """Return a row for each rival of one model: time and memory over a plain gradient."""
     rivals = {("", PLAIN): gradient, **jax_rivals(config.max_norm)}
     compiled = {
         who: jax.jit(functools.partial(rival, model.loss)).lower(params, X, Y).compile()
@@ -47,7 +47,7 @@ def of_model(config: Config, model: Model, params: Any, X, Y) -> list[dict]:
 
 
 def of_peers(config: Config) -> Iterator[dict]:
-    """The same of dense networks, with BackPACK and Opacus if they are installed."""
+    """Return the rows of dense networks, with BackPACK and Opacus if they are installed."""
     for sizes, m in SMALL if config.smoke else PEERS:
         model = dense(sizes, label(sizes))
         key_params, key_X, key_Y = jax.random.split(jax.random.key(config.seed), 3)
@@ -68,7 +68,7 @@ def of_peers(config: Config) -> Iterator[dict]:
 
 
 def prices(runs: dict[tuple, Callable], rounds: int) -> Iterator[tuple[tuple, dict]]:
-    """Each rival's time over that of the plain gradient in the same round: median and quartiles."""
+    """Return each rival's time over the plain gradient's of the same round, with quartiles."""
     times = dict(zip(runs, in_turns(list(runs.values()), rounds), strict=True))
     plain = np.array(times["", PLAIN])
     for who, of_rival in times.items():
@@ -82,7 +82,7 @@ def prices(runs: dict[tuple, Callable], rounds: int) -> Iterator[tuple[tuple, di
 
 
 def bytes_of_dZ(loss: Callable, params: Any, X, Y) -> int:
-    """The bytes of each sample's own derivative in every product."""
+    """Return the bytes of dZ of all products, for all samples."""
 
     def dZ(A, dZ):
         return dZ
@@ -95,7 +95,7 @@ def bytes_of_dZ(loss: Callable, params: Any, X, Y) -> int:
 
 
 def jax_rivals(max_norm: float) -> dict[tuple[str, str], Callable]:
-    """By library and quantity."""
+    """Return the functions to measure, by library and quantity."""
     rivals = {
         ("here", NORMS): ours,
         ("vmap(grad)", NORMS): naive,
@@ -107,7 +107,7 @@ def jax_rivals(max_norm: float) -> dict[tuple[str, str], Callable]:
 
 
 def gradient(loss, params, X, Y):
-    """The batch's mean loss and its gradient."""
+    """Return the function for the batch's mean loss and its gradient."""
     return jax.value_and_grad(lambda p: jax.vmap(loss, (None, 0, 0))(p, X, Y).mean())(params)
 
 
@@ -116,7 +116,7 @@ def ours(loss, params, X, Y):
 
 
 def naive(loss, params, X, Y):
-    """The same by forming each sample's gradient."""
+    """Return the function for the same by forming each sample's gradient."""
     values, grads = jax.vmap(jax.value_and_grad(loss), (None, 0, 0))(params, X, Y)
     norms = [jnp.linalg.norm(g.reshape(len(g), -1), axis=1) for g in jax.tree.leaves(grads)]
     return values.mean(), jax.tree.map(lambda g: g.mean(0), grads), jnp.stack(norms, 1)
@@ -127,7 +127,7 @@ def clipped(loss, params, X, Y, *, max_norm):
 
 
 def private(loss, params, X, Y, *, max_norm):
-    """The sum of clipped gradients by jax_privacy."""
+    """Return the function for the sum of clipped gradients by jax_privacy."""
     from jax_privacy import clipping  # pyright: ignore[reportMissingImports]
 
     return clipping.clipped_grad(

@@ -25,15 +25,14 @@ def found_and_cost(found: dict, told: list[dict], costs: list[dict]):
         name: [precision_recall_curve(each.flipped, each.score)[:2] for each in repetitions]
         for name, repetitions in found.items()
     }
-    precision_recall(curves, left).legend(frameon=False, fontsize=8, loc="lower left")
+    precision_recall(curves, left).legend(frameon=False, fontsize="small", loc="lower left")
     tops = [row["precision in top"] for row in told]
     left.set_title(
         "Of as many largest norms as labels were\n"
         f"flipped, {min(tops):.0%} to {max(tops):.0%} are of flipped labels",
-        fontsize=9,
     )
     rows = [row for row in costs if row["quantity"] == NORMS]
-    bars(rows, "time", middle).legend(frameon=False, fontsize=8)
+    bars(rows, "time", middle).legend(frameon=False, fontsize="small")
     bars(rows, "memory", right).set_yticklabels([])
     for ax, what in ((middle, "time"), (right, "memory")):
         ours, naive = (
@@ -41,8 +40,8 @@ def found_and_cost(found: dict, told: list[dict], costs: list[dict]):
             for library in ("here", "vmap(grad)")
         )
         ax.set_title(
-            f"{what} of norms: {min(ours):.2g} to {max(ours):.2g},\n"
-            f"by vmap(grad) {min(naive):.2g} to {max(naive):.2g}", fontsize=9,
+            f"{what} of norms: {times(min(ours))} to {times(max(ours))},\n"
+            f"by vmap(grad) {times(min(naive))} to {times(max(naive))}", fontsize="small",
         )  # fmt: skip
     return figure
 
@@ -52,12 +51,17 @@ def peers(rows: list[dict]):
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 2.8), layout="constrained", sharey=True)
     for ax, quantity in zip(axes, (NORMS, CLIPPED), strict=True):
         here = [row for row in rows if row["quantity"] == quantity]
-        bars(here, "time", ax).legend(frameon=False, fontsize=8)
+        bars(here, "time", ax).legend(frameon=False, fontsize="small")
         ours = max(row["time"] for row in here if row["library"] == "here")
         others = [row["time"] for row in here if row["library"] != "here"]
-        rest = f", others {min(others):.2g} to {max(others):.2g}" if others else ""
-        ax.set_title(f"{quantity}: here at most {ours:.2g}{rest}", fontsize=9)
+        rest = f", others {times(min(others))} to {times(max(others))}" if others else ""
+        ax.set_title(f"{quantity}: here at most {times(ours)}{rest}")
     return figure
+
+
+def times(ratio: float) -> str:
+    """Two digits of a small ratio, a large one whole."""
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def bars(rows: list[dict], what: str, ax):
@@ -74,7 +78,7 @@ def bars(rows: list[dict], what: str, ax):
             ax.hlines(at, lows, highs, color="black", lw=1)
     ax.set(xscale="log", xlabel=f"{what} / plain gradient")
     labels = [f"{name}, batch {batch}".replace(" (", "\n(") for name, batch in models]
-    ax.set_yticks(range(len(models)), labels, fontsize=8)
+    ax.set_yticks(range(len(models)), labels, fontsize="small")
     if not ax.yaxis_inverted():
         ax.invert_yaxis()
     ax.axvline(1, color=style.GREY, ls="--", lw=1)

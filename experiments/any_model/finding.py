@@ -1,4 +1,4 @@
-"""Training on labels some of which are flipped, by the gradients of `of`, and scoring."""
+"""Training with the gradients of `of` on partly flipped labels, and scoring the samples."""
 
 import functools
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ OPTIMIZER = optax.adam(3e-3)
 
 
 class Found(NamedTuple):
-    """A repetition: which labels were flipped, and each sample's score after training."""
+    """Hold a repetition: which labels were flipped, and each sample's score after training."""
 
     flipped: Any
     score: Any
@@ -23,7 +23,7 @@ class Found(NamedTuple):
 
 @functools.cache
 def trainer(model: Model, epochs: int):
-    """The compiled `train(params, X, Y, key)`, by the gradients that `of` returns."""
+    """Return the compiled `train(params, X, Y, key)`, with the gradients of `of`."""
     read = per_sample.of(model.loss, ("grad",))
 
     @jax.jit
@@ -46,19 +46,19 @@ def trainer(model: Model, epochs: int):
 
 @functools.cache
 def scorer(model: Model):
-    """The function for the norm of each sample's gradient over all parameters."""
+    """Return the function for the norm of each sample's gradient over all parameters."""
     return per_sample.of(model.loss, ("per_sample_norms",), total=True, microbatch_size=256)
 
 
 def repetition(model: Model, X, Y, flipped, epochs: int, key: Any) -> Found:
-    """Train on labels some of which are flipped, then score every sample."""
+    """Flip some labels, train, and score every sample."""
     for_params, for_order = jax.random.split(key)
     params = trainer(model, epochs)(model.init(for_params), X, Y, for_order)
     return Found(flipped, np.asarray(scorer(model)(params, X, Y)[1]["per_sample_norms"]))
 
 
 def precision_at_top(found: list[Found]) -> float:
-    """The share of flipped labels among as many highest scores; median over the repetitions."""
+    """Return the share of flipped labels among the same number of highest scores; median."""
     hits = []
     for each in found:
         top = np.argsort(-each.score, kind="stable")[: each.flipped.sum()]

@@ -1,4 +1,4 @@
-"""Models that know nothing of jaxmlp: the loss of one sample, and `init`; four of 8 x 8 digits."""
+"""Models without jaxmlp: the loss of one sample, and `init`; four are for 8 x 8 digits."""
 
 import itertools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ CLASSES = 10
 
 
 class Model(NamedTuple):
-    """The loss of one sample, `loss(params, x, y)`, and `init(key)` -> params."""
+    """Hold a model: the loss of one sample, `loss(params, x, y)`, and `init(key) -> params`."""
 
     name: str
     loss: Callable
@@ -37,7 +37,7 @@ def cross_entropy(logits, y):
 
 
 def equinox_mlp(width: int) -> Model:
-    """64-width-width-10; the arrays are the parameters, the rest is static."""
+    """Return an Equinox MLP 64-width-width-10. Its arrays are params, the rest is static."""
 
     def parts(key):
         mlp = equinox.nn.MLP(64, CLASSES, width, 2, key=key)
@@ -79,7 +79,7 @@ def flax_layer_norm(width: int) -> Model:
 
 
 class AttentionBlock(flax.linen.Module):
-    """The rows of a digit as 8 tokens, one block of attention and a hidden layer."""
+    """Take the rows of a digit as 8 tokens: one block of attention, one hidden layer."""
 
     width: int
 
@@ -105,7 +105,7 @@ def flax_attention(width: int) -> Model:
 
 
 def plain_convolution(width: int) -> Model:
-    """16 filters of 3 x 3, a hidden layer; the gradients of the filters are materialised."""
+    """Return 16 filters of 3 x 3 and a hidden layer; the filters' gradients are materialised."""
     he = jax.nn.initializers.he_normal()
 
     def init(key):
@@ -127,7 +127,7 @@ def plain_convolution(width: int) -> Model:
 
 
 def dense(sizes: tuple[int, ...], name: str) -> Model:
-    """A tanh network in plain functions."""
+    """Return a tanh network in plain functions."""
     shapes = list(itertools.pairwise(sizes))
     draw = jax.nn.initializers.lecun_normal()
 

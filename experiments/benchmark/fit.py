@@ -12,7 +12,7 @@ from experiments.benchmark.shared import CLASSES, FEATURES, in_turns, ratio
 
 
 def fit_ratio(config: Config) -> dict[str, float]:
-    """`fit` of (2, 4, 3) on the spiral, full batch, 10,000 steps, over a NumPy loop of the same."""
+    """Return the time of 10,000 full-batch steps of `fit` over that of a NumPy loop."""
     steps = 200 if config.smoke else 10_000
     data = jaxmlp.datasets.spiral()
     J = jaxmlp.Objective(jaxmlp.MLP((2, 4, 3)), "cross_entropy")
@@ -26,7 +26,7 @@ def fit_ratio(config: Config) -> dict[str, float]:
 
 
 def numpy_loop(arrays: dict, X, Y, learning_rate: float, steps: int):
-    """Gradient descent of E2 and E3 in NumPy, with the loss of every step."""
+    """Run gradient descent of E2 and E3 in NumPy; return the loss of every step."""
     W1, b1, W2, b2 = (arrays[name].copy() for name in ("W1", "b1", "W2", "b2"))
     m, history = len(X), np.empty(steps)
     for step in range(steps):
@@ -44,7 +44,7 @@ def numpy_loop(arrays: dict, X, Y, learning_rate: float, steps: int):
 
 
 def many_ratio(config: Config) -> dict[str, float]:
-    """16 networks of 20 tanh layers of 64 by `fit_many`, over a loop of `fit` and over PyTorch."""
+    """Return the time of `fit_many` for 16 networks, over a loop of `fit` and over PyTorch."""
     n, depth, steps = (2, 3, 5) if config.smoke else (16, 20, 100)
     J = jaxmlp.Objective(jaxmlp.MLP((FEATURES, *[64] * depth, CLASSES), hidden="tanh"),
                          "cross_entropy")  # fmt: skip
@@ -70,7 +70,7 @@ def many_ratio(config: Config) -> dict[str, float]:
 
 
 def torch_training(networks, X, Y, steps: int):
-    """The same in PyTorch, eager, one network after the other, denormals flushed; None without."""
+    """Return the same training in PyTorch, one network after another; None without PyTorch."""
     try:
         import torch  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:

@@ -8,7 +8,7 @@ from experiments.benchmark.shared import CLASSES, FEATURES, data, in_turns, rati
 
 
 def flow_ratio(config: Config) -> dict[str, float]:
-    """gradient_flow, norms only, over the plain gradient by hand, at width 128."""
+    """Return the time of gradient_flow (norms only) over the plain gradient, at width 128."""
     depth = 5 if config.smoke else 50
     mlp = jaxmlp.MLP((FEATURES, *[128] * depth, CLASSES), hidden=config.activation, stack_from=1)
     J, params = jaxmlp.Objective(mlp, "cross_entropy"), mlp.init(jax.random.key(config.seed))

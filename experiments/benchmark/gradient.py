@@ -1,4 +1,4 @@
-"""Loss and gradient by hand against autodiff, and what compiling costs."""
+"""Loss and gradient by hand against autodiff, and the time to compile."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ from experiments.benchmark.shared import CLASSES, FEATURES, SAMPLES, data, in_tu
 
 
 def gradient_rows(config: Config) -> Iterator[dict]:
-    """One row for each depth and width."""
+    """Yield one row for each depth and width."""
     grid = [(d, w) for w in config.widths for d in config.depths if not _takes_minutes(d, w)]
     with common.progress("networks") as report:
         for done, (depth, width) in enumerate(grid, start=1):
@@ -22,7 +22,7 @@ def gradient_rows(config: Config) -> Iterator[dict]:
 
 
 def compare_gradients(config: Config, depth: int, width: int) -> dict:
-    """Hand against autodiff of the same objective, over a scan, and over a list of layers."""
+    """Measure by hand against autodiff: same objective, over a scan, over a list of layers."""
     sizes = (FEATURES, *[width] * depth, CLASSES)
     X, Y = data(config)
 
@@ -51,7 +51,7 @@ def compare_gradients(config: Config, depth: int, width: int) -> dict:
 
 
 def summarize(rows: list[dict]) -> dict[str, float]:
-    """The numbers that have a target."""
+    """Return the numbers that have a target."""
     deep = [row["scan"] for row in rows if row["depth"] >= 50]
     summary = {"largest, same objective": max(row["same objective"] for row in rows)}
     lists = [row for row in rows if row["unrolled"] != "left out"]
@@ -83,7 +83,7 @@ def _unrolled_takes_minutes(depth: int) -> bool:
 
 
 def compile_ratio(config: Config) -> dict[str, float]:
-    """Compile time of the gradient of 1,000 layers over that of 40."""
+    """Return the time to compile the gradient of 1,000 layers over that for 40."""
     seconds: dict[int, list[float]] = {40: [], 1000: []}
     for _ in range(2 if config.smoke else 5):
         for depth in seconds:

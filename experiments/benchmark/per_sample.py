@@ -1,7 +1,7 @@
 """Per-sample quantities: each against a plain gradient of its own library, and its memory.
 
-Every library takes its turns against its own plain gradient, so that what is compared is the
-price of the quantity and not the speed of the matrix products.
+Every library is measured in turns with its own plain gradient, so the ratio is the price of the
+quantity and not the speed of matrix products.
 """
 
 import copy
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import jaxmlp
 from experiments import common
 from experiments.benchmark.options import Config
-from experiments.benchmark.shared import in_turns, ratio
+from experiments.benchmark.shared import in_turns, ratio, spread
 
 NETWORKS = (
     ((64, *[128] * 51, 10), (256,)),
@@ -27,11 +27,11 @@ NETWORKS = (
     ((5120, 2560, 1280), (32, 512, 8192)),
 )
 SMALL = (((8, 16, 16, 4), (8, 16)),)
-PLAIN = "gradient"
+PLAIN, QUARTILES = "gradient", ("time_q25", "time_q75")
 
 
 def cost_rows(config: Config) -> Iterator[dict]:
-    """One row for each network, batch size, library and quantity."""
+    """Yield one row for each network, batch size, library and quantity."""
     networks = SMALL if config.smoke else NETWORKS
     cells = [(sizes, m) for sizes, batches in networks for m in batches]
     libraries = {"jaxmlp": jax_rivals, "BackPACK": backpack_rivals, "Opacus": opacus_rivals}
@@ -44,7 +44,7 @@ def cost_rows(config: Config) -> Iterator[dict]:
 
 
 def prices(config: Config, rivals: Callable, sizes: tuple[int, ...], m: int) -> list[dict]:
-    """Time and memory of each quantity over the plain gradient of the same library."""
+    """Return time and memory of each quantity over the plain gradient of its library."""
     quantities: dict[str, Rival] = rivals(config, sizes, m)
     if not quantities:
         return []
@@ -53,10 +53,18 @@ def prices(config: Config, rivals: Callable, sizes: tuple[int, ...], m: int) -> 
     rounds = min(config.rounds, 15) if matmuls < 2e11 else 3
     times = dict(zip(fits, in_turns(list(fits.values()), rounds), strict=True))
     plain = quantities[PLAIN].memory
+    unknown = math.nan, math.nan
     return [
         {
             "quantity": q,
             "time": ratio(times[q], times[PLAIN]) if q in times else math.nan,
+            **dict(
+                zip(
+                    QUARTILES,
+                    spread(times[q], times[PLAIN]) if q in times else unknown,
+                    strict=True,
+                )
+            ),
             "memory": r.memory / plain,
             "GB": r.memory / 1e9,
             "note": "" if q in times else f"needs {r.needs / 1e9:.0f} GB: not run",
@@ -66,7 +74,7 @@ def prices(config: Config, rivals: Callable, sizes: tuple[int, ...], m: int) -> 
 
 
 class Rival(NamedTuple):
-    """A quantity: a run of it, the bytes it needs by its shapes, and those its compiler reports."""
+    """Hold a quantity: how to run it, its bytes by its shapes, and as the compiler reports."""
 
     run: Callable
     needs: float = 0.0
@@ -74,7 +82,7 @@ class Rival(NamedTuple):
 
 
 def jax_rivals(config: Config, sizes: tuple[int, ...], m: int) -> dict[str, Rival]:
-    """The instruments, and the norms by vmap(grad)."""
+    """Return the instruments, and the norms by vmap(grad)."""
     mlp = jaxmlp.MLP(sizes, hidden=config.activation)
     J = jaxmlp.Objective(mlp, "cross_entropy")
     key_params, key_X, key_Y = jax.random.split(jax.random.key(config.seed), 3)
@@ -104,7 +112,7 @@ def jax_rivals(config: Config, sizes: tuple[int, ...], m: int) -> dict[str, Riva
 
 
 def torch_network(config: Config, sizes: tuple[int, ...], m: int):
-    """The same network in PyTorch, with its data; None where PyTorch is not installed."""
+    """Return the same network in PyTorch, with its data; None if PyTorch is not installed."""
     try:
         import torch  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
@@ -120,7 +128,7 @@ def torch_network(config: Config, sizes: tuple[int, ...], m: int):
 
 
 def torch_gradient(model, X, Y) -> Callable:
-    """The plain gradient of a PyTorch model."""
+    """Return the plain gradient of a PyTorch model."""
     import torch  # pyright: ignore[reportMissingImports]
 
     loss = torch.nn.CrossEntropyLoss()
@@ -133,7 +141,7 @@ def torch_gradient(model, X, Y) -> Callable:
 
 
 def backpack_rivals(config: Config, sizes: tuple[int, ...], m: int) -> dict[str, Rival]:
-    """BackPACK's norms and variance; nothing where it is not installed."""
+    """Return BackPACK's norms and variance; nothing if it is not installed."""
     network = torch_network(config, sizes, m)
     if network is None or importlib.util.find_spec("backpack") is None:
         return {}
@@ -163,7 +171,7 @@ def backpack_rivals(config: Config, sizes: tuple[int, ...], m: int) -> dict[str,
 
 
 def opacus_rivals(config: Config, sizes: tuple[int, ...], m: int) -> dict[str, Rival]:
-    """Opacus's ghost clipping; nothing where it is not installed."""
+    """Return Opacus's ghost clipping; nothing if it is not installed."""
     network = torch_network(config, sizes, m)
     if network is None or importlib.util.find_spec("opacus") is None:
         return {}
@@ -196,7 +204,7 @@ def opacus_rivals(config: Config, sizes: tuple[int, ...], m: int) -> dict[str, R
 
 
 def machine_memory() -> int:
-    """Bytes of memory of this machine."""
+    """Return the memory of this machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

@@ -1,4 +1,4 @@
-"""What a residual and a norm cost: the gradient against that of the plain network, and autodiff."""
+"""The cost of a residual and a norm: gradients against the plain network and autodiff."""
 
 import jax
 
@@ -17,8 +17,8 @@ REMEDIES = {
 
 
 def cost_rows(config: Config) -> common.Rows:
-    """One row for each remedy and size: time by hand over that of the plain network by hand, and
-    over `jax.value_and_grad` of the same objective."""
+    """Yield one row for each remedy and size: the time by hand over that of the plain network by
+    hand, and over `jax.value_and_grad` of the same objective."""
     rows = []
     sizes = ((3, 16),) if config.smoke else ((10, 128), (50, 128), (200, 128))
     X, Y = data(config)
@@ -48,7 +48,7 @@ def cost_rows(config: Config) -> common.Rows:
 
 
 def summarize(rows: common.Rows) -> dict[str, float]:
-    """The numbers that have a target."""
+    """Return the numbers that have a target."""
     return {
         "largest, a residual / plain": max(
             row["plain, by hand"] for row in rows if "norm" not in row["remedy"]

@@ -1,4 +1,4 @@
-"""What the parts of the benchmark share: data, and how rivals take turns."""
+"""What the parts of the benchmark share: data, and measuring rivals in turns."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ FEATURES, CLASSES = 64, 10
 
 
 def in_turns(runs: Sequence[Callable], rounds: int) -> list[list[float]]:
-    """Seconds of each run in each round; short ones are repeated until a round takes 5 ms."""
+    """Return the seconds of each run in each round; short runs are repeated for 5 ms."""
     repeats = []
     for run in runs:
         jax.block_until_ready(run())
@@ -35,12 +35,19 @@ def in_turns(runs: Sequence[Callable], rounds: int) -> list[list[float]]:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median over the rounds of our time over theirs."""
+    """Return the median over the rounds of our time divided by theirs."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
+def spread(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """The quartiles of what `ratio` is the median of; both are the one round of one."""
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    return low, high
+
+
 def data(config: Config):
-    """Normal inputs and random labels."""
+    """Return normal inputs and random labels."""
     key_X, key_Y = jax.random.split(jax.random.key(config.seed))
     X = jax.random.normal(key_X, (SAMPLES, FEATURES))
     return X, jax.random.randint(key_Y, (SAMPLES,), 0, CLASSES)

@@ -1,6 +1,6 @@
 """The depth sweep against loops of jax and PyTorch, each run in a process of its own.
 
-As a program, `python -m experiments.benchmark.sweep RIVAL GRID`: the seconds of two sweeps.
+`python -m experiments.benchmark.sweep RIVAL GRID` prints the seconds of two sweeps.
 """
 
 import itertools
@@ -26,9 +26,9 @@ WHAT = (
 
 
 def sweep_ratio(config: Config) -> dict[str, float]:
-    """280 networks in a fresh process after its imports, and once more there; 5,600 from the two.
+    """Measure 280 networks twice in a fresh process; estimate 5,600 networks from the two times.
 
-    The rivals take turns. What both compile is part of the first time.
+    The rivals take turns. Importing is not counted; compiling is part of the first time.
     """
     depths = [2, 3] if config.smoke else [2, 5, 10, 20, 50, 100, 200]
     grid = {
@@ -55,7 +55,7 @@ def sweep_ratio(config: Config) -> dict[str, float]:
 
 
 def in_a_fresh_process(rival: str, grid: dict, seed: int) -> list[float] | None:
-    """The seconds of two sweeps, None if the library is not installed."""
+    """Return the seconds of two sweeps; None if the library is not installed."""
     done = subprocess.run(
         [sys.executable, "-m", __name__, rival, json.dumps(grid), str(seed)],
         capture_output=True, text=True, check=False,
@@ -72,7 +72,7 @@ def jaxmlp_sweep(X, Y) -> Callable:
 
 
 def jax_sweep(X, Y) -> Callable:
-    """jax.grad over a scan, jitted once for each activation and depth; norms of the dW."""
+    """Sweep with jax.grad over a scan, jitted for each activation and depth; norms of dW."""
     import jax
     import jax.numpy as jnp
 
@@ -98,7 +98,7 @@ def jax_sweep(X, Y) -> Callable:
 
 
 def torch_sweep(X, Y) -> Callable:
-    """PyTorch, eager, denormals flushed."""
+    """Sweep with PyTorch, eager, with denormals flushed."""
     import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_flush_denormal(True)

@@ -43,7 +43,7 @@ def main(config: Config) -> None:
                     path.write_text(made, encoding="utf-8")
             for suffix, chain in (("", chosen), ("_lecture", taught)):
                 try:
-                    results.figure(figures.draw(chain), suffix, dpi=120)
+                    results.figure(figures.draw(chain), suffix)
                 except ValueError as refusal:
                     print(f"not drawn: {refusal}")
 

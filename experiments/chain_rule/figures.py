@@ -8,14 +8,14 @@ from experiments.chain_rule.report import numbers_of, plural
 
 
 def draw(c: Chain):
-    """The network with its numbers, the path of the largest product, and all paths under it."""
+    """Draw the network with its numbers and the path of the largest product; below, all paths."""
     p, paths = c.p, plural(len(c.paths), "path")
     lit = max(range(len(c.paths)), key=lambda n: abs(c.paths[n].product))
     # with more than one sample a factor is no single number
     factors = [{k: v[0] for k, v in path.factors.items() if len(p.X) == 1} for path in c.paths]
     layers = [f"layer {l}: {act.name}" for l, act in enumerate(p.J.mlp.activations, start=1)]
     layers[-1] += f"\ny = ({numbers_of(p.Y.mean(0))})"
-    heights = max(p.J.mlp.sizes) + 0.9, 0.19 * (min(len(c.paths), 9) + 4)
+    heights = max(p.J.mlp.sizes) + 1.1, 0.19 * (min(len(c.paths), 9) + 4)
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(8, sum(heights) + 0.4), height_ratios=heights, layout="constrained"
     )
@@ -37,5 +37,5 @@ def draw(c: Chain):
         verdict = "is jax.grad, to 12 digits"
     reduction = p.J.loss.reduction  # of the loss, and so of dZ over the samples
     samples = f", {len(p.X)} samples (a: mean, dZ: {reduction})" * (len(p.X) > 1)
-    figure.suptitle(f"dE/d{c.weight}{samples}: the sum over {paths} {verdict}", size=11)
+    figure.suptitle(f"dE/d{c.weight}{samples}: the sum over {paths} {verdict}")
     return figure

@@ -1,8 +1,9 @@
-"""A network drawn: what its nodes and edges carry forwards and back, and one path lit."""
+"""Drawing a network: the numbers of nodes and edges on both ways, and one path lit."""
 
 import itertools
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.transforms import blended_transform_factory
@@ -11,7 +12,7 @@ from jaxmlp.plotting.style import BLUE, VERMILION, YELLOW
 
 MOST_UNITS, MOST_LAYERS = 8, 4
 INK, PALE, CLOSED = "#333333", "#C4C4C4", "#E6E6E6"
-NODE = 52  # diameter in points
+NODE = 5.2  # diameter in letters
 
 
 def network(activations, deltas, weights, gradients, ax, *, path=(), factors=(), headings=()):
@@ -41,13 +42,15 @@ def network(activations, deltas, weights, gradients, ax, *, path=(), factors=(),
     _factors(ax, [at[node] for node in path], factors)
     top = max(sizes) / 2
     for l, text in enumerate(headings):
-        ax.text(l, top + 0.2, text, ha="center", va="bottom", fontsize=9, color=INK)
+        ax.text(l, top + 0.2, text, ha="center", va="bottom", fontsize="small", color=INK,
+                in_layout=False)  # fmt: skip
     key = (
-        "edge: width |W|, dashed where W < 0, colour dW.   "
+        "edge: width |W|, dashed where W < 0, colour dW\n"
         "node: a over dZ (inputs: x over dX), grey where a = 0"
     )
-    ax.text(len(weights) / 2, -top - 0.12, key, ha="center", va="top", fontsize=8, color=INK)
-    ax.set(xlim=(-0.1 * len(weights), 1.2 * len(weights)), ylim=(-top - 0.3, top + 0.6))
+    ax.text(len(weights) / 2, -top - 0.12, key, ha="center", va="top", fontsize="small", color=INK,
+            in_layout=False)  # fmt: skip
+    ax.set(xlim=(-0.1 * len(weights), 1.2 * len(weights)), ylim=(-top - 0.5, top + 0.6))
     ax.axis("off")
     return ax
 
@@ -68,46 +71,53 @@ def _edges(ax, at, weights, gradients, lit) -> None:
             dashes = "-" if w >= 0 else (0, (2.2, 1.1))
             ax.plot(xs, ys, color=scale.to_rgba(dW[i, j]), lw=width, ls=dashes, zorder=2)
     bar = ax.figure.colorbar(scale, ax=ax, shrink=0.7, pad=0.01, aspect=25)
-    bar.set_label("dW", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
+    bar.set_label("dW", fontsize="small")
+    bar.ax.tick_params(labelsize="small")
+
+
+def _letters(number: float) -> float:
+    """So many letters in points."""
+    return number * rcParams["font.size"]
 
 
 def _nodes(ax, at, activations, deltas, lit) -> None:
+    size = _letters(NODE)
     for (l, k), where in at.items():
         a, delta = activations[l][k], deltas[l][k]
         if (l, k) in lit:
-            ax.scatter(*where, s=(NODE + 9) ** 2, color=YELLOW, lw=0, zorder=3, clip_on=False)
+            ax.scatter(*where, s=(size + 9) ** 2, color=YELLOW, lw=0, zorder=3, clip_on=False)
         face = "white" if a != 0 else CLOSED
         ax.scatter(
-            *where, s=NODE**2, facecolor=face, edgecolor=INK, lw=1.2, zorder=4, clip_on=False
+            *where, s=size**2, facecolor=face, edgecolor=INK, lw=1.2, zorder=4, clip_on=False
         )
-        for value, dy, weight in ((a, 7, "bold"), (delta, -7, "normal")):
+        for value, dy, weight in ((a, _letters(0.7), "bold"), (delta, -_letters(0.7), "normal")):
             ax.annotate(
                 number(value), where, (0, dy), textcoords="offset points", ha="center",
-                va="center", fontsize=8.5, fontweight=weight, zorder=5,
+                va="center", fontsize="small", fontweight=weight, zorder=5,
             )  # fmt: skip
 
 
 def _factors(ax, nodes, factors) -> None:
-    """Boxes in the order of the chain: on an edge, above its node, ..., beside the last node."""
+    """Yield boxes in the order of the chain: on an edge, above its node, ..., at the last node."""
     places = []
     for (x0, y0), (x1, y1) in itertools.pairwise(nodes):
-        places += [("\n", (x0 + x1) / 2, (y0 + y1) / 2, 0), (" = ", x1, y1, NODE / 2 + 9)]
+        places += [("\n", (x0 + x1) / 2, (y0 + y1) / 2, 0), (" = ", x1, y1, _letters(NODE / 2) + 9)]
     box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#B8A800", "lw": 1}
-    style = {"fontsize": 8, "va": "center", "bbox": box, "zorder": 6, "textcoords": "offset points"}
+    style = {"fontsize": "small", "va": "center", "bbox": box, "zorder": 6}
+    style |= {"textcoords": "offset points", "in_layout": False}
     for (name, value), (link, x, y, dy) in zip(factors[:-1], places, strict=False):
         ax.annotate(f"{name}{link}{number(value)}", (x, y), (0, dy), ha="center", **style)
     for name, value in factors[-1:]:
-        ax.annotate(f"{name}\n{number(value)}", nodes[-1], (NODE / 2 + 9, 0), **style)
+        ax.annotate(f"{name}\n{number(value)}", nodes[-1], (_letters(NODE / 2) + 9, 0), **style)
 
 
 def number(value: float) -> str:
-    """Three digits and a true minus sign."""
+    """Return a number with three digits and a true minus sign."""
     return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def path_sum(paths, totals, ax, *, names=(), lit=0, most=8):
-    """Write a product for each path below one another, then the totals; the path `lit` on yellow.
+    """Write the product of each path below one another, then the totals; path `lit` on yellow.
 
     Args:
       paths: `(units, values, product)` each: the units passed, the factors (as many as `names`, or
@@ -121,7 +131,7 @@ def path_sum(paths, totals, ax, *, names=(), lit=0, most=8):
         lines.append(f"and {left:,} more")
     lines += [f"{name}{value:20.12g}" for name, value in totals]
     longest = max(map(len, lines))
-    size = min(8.5, 0.96 * 72 * ax.figure.get_figwidth() / (0.602 * longest))
+    size = min(_letters(0.85), 0.96 * 72 * ax.figure.get_figwidth() / (0.602 * longest))
     ax.set(xlim=(0, 1), ylim=(len(lines) - 0.4, -0.6))
     middle = blended_transform_factory(ax.figure.transFigure, ax.transData)
     for row, line in enumerate(lines):

@@ -40,7 +40,7 @@ or go there with the Tab key and press Enter.</figcaption></figure>
 
 
 def chain_rule_page(problems: dict[str, Problem], weight: str, provenance: dict[str, Any]) -> str:
-    """Return the page; `problems` are its tabs by name, `weight` is lit at first."""
+    """Return the page. problems: its tabs by name. weight: the one that is lit at first."""
     data = {
         "networks": [{"name": name, **described(p)} for name, p in problems.items()],
         "weight": weight,
@@ -50,7 +50,7 @@ def chain_rule_page(problems: dict[str, Problem], weight: str, provenance: dict[
 
 
 def described(p: Problem) -> dict[str, Any]:
-    """The network, its sample, and what `jaxmlp.trace` and `jax.grad` say of it."""
+    """Return the network, its sample, and the results of `jaxmlp.trace` and `jax.grad`."""
     mlp, loss = p.J.mlp, p.J.loss.name
     hidden = mlp.hidden[0].name if mlp.hidden else "linear"
     _refuse(p, hidden, mlp.output.name, loss)

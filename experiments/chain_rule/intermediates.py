@@ -28,7 +28,7 @@ SLOPES = {  # dJ/dA of one sample
 
 
 class Line(NamedTuple):
-    """One derivative of the walk: its formula, its values, and one entry worked out."""
+    """Hold one derivative: its formula, its values, and one entry worked out."""
 
     symbol: str
     formula: str
@@ -41,9 +41,9 @@ class Line(NamedTuple):
 
 
 def lines(p: Problem, units: Sequence[int]) -> Iterator[Line]:
-    """What the walk computes, in its order, with the entries at `units` worked out.
+    """Yield what backpropagation computes, in its order, with the entries at `units` worked out.
 
-    Derivatives in Z and A are each sample's own, as in `jaxmlp.trace`: 1/m stands in dW and db.
+    dZ and dA are each sample's own, as in `jaxmlp.trace`; dW and db have the 1/m.
     """
     L, m = len(p.W), "" if p.divisor == 1 else " / m"
     for l in range(L, 0, -1):
@@ -75,7 +75,7 @@ def lines(p: Problem, units: Sequence[int]) -> Iterator[Line]:
 
 
 def output_lines(p: Problem, at: tuple[int, int]) -> Iterator[Line]:
-    """dA[L], and dZ[L]: collapsed (B5), through the softmax Jacobian (B2), or entry by entry."""
+    """Yield dA[L], and dZ[L]: collapsed (B5), by the softmax Jacobian (B2), or elementwise."""
     L, t, loss, output = len(p.W), p.steps[-1], p.J.loss, p.J.mlp.output
     numbers = {"A": short(t.A[at]), "Y": short(p.Y[at])}
     numbers["|A - Y|"] = short(float(np.linalg.norm(t.A[0] - p.Y[0])))
@@ -95,14 +95,14 @@ def output_lines(p: Problem, at: tuple[int, int]) -> Iterator[Line]:
 
 
 def gate_line(p: Problem, l: int, at: tuple[int, int]) -> Line:
-    """dZ = dA * act'(Z)."""
+    """Return dZ = dA * act'(Z)."""
     formula = f"dA{l} * {p.J.mlp.activations[l - 1].name}'(Z{l})"
     t = p.steps[l - 1]
     return Line(f"dZ{l}", formula, t.dZ, at, worked([(t.dA[at], p.gates[l - 1][at])]))
 
 
 def worked(terms: Iterable[tuple[float, ...]], divisor: int = 1) -> str:
-    """`0.5 x (-0.2) + ...`: a sum of products, of more than four the first three."""
+    """Return `0.5 x (-0.2) + ...`: a sum of products; if more than four, the first three."""
     terms = list(terms)
     products = [" x ".join(map(short, term)) for term in terms[: 4 if len(terms) == 4 else 3]]
     more = [f"... ({len(terms)} terms)"] if len(terms) > 4 else []
@@ -114,7 +114,7 @@ def worked(terms: Iterable[tuple[float, ...]], divisor: int = 1) -> str:
 
 
 def by_autodiff(p: Problem) -> dict[str, Any]:
-    """Every intermediate from `jax.grad`: zeros are added to each Z and A, and derived in."""
+    """Return every intermediate by `jax.grad`, in zeros that are added to each Z and A."""
 
     def probed(layers, zeros):
         A = p.X + zeros["dX"]
@@ -133,7 +133,7 @@ def by_autodiff(p: Problem) -> dict[str, Any]:
 
 
 def loss_of_output(loss, A, Y):
-    """The mean loss as the notes write it, of A alone; "sse" is a sum."""
+    """Return the mean loss as the notes write it, a function of A; "sse" is a sum."""
     if loss.name == "cross_entropy":
         total = -jnp.sum(xlogy(Y, A))
     elif loss.name == "binary_cross_entropy":
@@ -147,12 +147,12 @@ def loss_of_output(loss, A, Y):
 
 
 def differences(hand: Iterable[Line], auto: dict[str, Any]) -> dict[str, float]:
-    """The relative difference of every intermediate."""
+    """Return the relative difference of every intermediate."""
     return {line.symbol: relative(line.value, auto[line.symbol]) for line in hand}
 
 
 def section(c: Chain, remarks: list[str]) -> Section:
-    """The table, with the entries that the weight meets on the way to the target's output."""
+    """Return the table, with the entries on the weight's path to the target's output."""
     p, L = c.p, len(c.p.W)
     units = [0] * L + [int(np.argmax(p.Y[0]))]
     units[c.weight.layer - 1 : c.weight.layer + 1] = c.weight.i, c.weight.j
@@ -180,7 +180,7 @@ def section(c: Chain, remarks: list[str]) -> Section:
 
 
 def on_all_samples(config: Config) -> list[str]:
-    """The differences with every sample, and the axis of the mean, a slip of the notes."""
+    """Return remarks: the differences with all samples, and the notes' slip about an axis."""
     p = problem(dataclasses.replace(config, sample="mean"))
     off = differences(lines(p, [0] * (len(p.W) + 1)), by_autodiff(p))
     worst = float(np.max([*off.values()]))  # NaN, if there is one

@@ -15,7 +15,7 @@ from experiments.chain_rule.paths import Chain, chain
 from experiments.chain_rule.report import Math, Section, numbers_of, plural, power, relative
 from jaxmlp import activations
 
-# E4. The notes leave the fourth hidden unit out: 0.3 is ours, and so is the layer g before it (E6).
+# E4. The notes leave out the fourth hidden unit, chosen here as 0.3, and the layer g below (E6).
 INPUT, G, HIDDEN = (1.0, 0.0, 1.0), (0.4, 0.7, 0.55), (0.668, 0.912, 0.471, 0.3)
 OUTPUT, TARGET = (0.812, 0.151), (1.0, 0.0)
 
@@ -30,9 +30,9 @@ FACTORS = {
 
 
 def network(*values: tuple[float, ...]) -> Problem:
-    """E4: the bias-free sigmoid network whose layers have these values on one sample.
+    """Return E4: the bias-free sigmoid network whose layers have these values on one sample.
 
-    The notes print values and no weights; these are the smallest that solve `a_prev W = logit(a)`.
+    The notes print no weights. These are the smallest that solve `a_prev W = logit(a)`.
     """
     rows = [np.asarray([row]) for row in values]
     W = [np.linalg.pinv(a) @ logit(out) for a, out in itertools.pairwise(rows)]
@@ -43,12 +43,12 @@ def network(*values: tuple[float, ...]) -> Problem:
 
 
 def chain_of(name: str) -> Chain:
-    """The paths from the notes' V11, W11 or U11, which needs a third layer."""
+    """Return the paths from the notes' V11, W11 or U11; U11 needs a third layer."""
     return chain(network(INPUT, *[G] * (name == "U11"), HIDDEN, OUTPUT), name)
 
 
 def values(p: Problem) -> list[str]:
-    """E4's numbers as the network gives them."""
+    """Return E4's numbers as the network gives them."""
     hidden, output = (numbers_of(t.A[0]) for t in p.steps)
     return [
         f"h = ({hidden}), of which the last is ours; y = ({output}). The notes give no weights:\n"
@@ -57,7 +57,7 @@ def values(p: Problem) -> list[str]:
 
 
 def chains() -> Section:
-    """E6: the factors along the units 1, their products, and what slips of the notes change."""
+    """Return E6: the factors along the units 1, their products, and the effect of slips."""
     rows, remarks, first = [], [], {}
     for name, symbols in FACTORS.items():
         c = chain_of(name)
@@ -75,7 +75,7 @@ def chains() -> Section:
 
 
 def chain_slips(first: dict[str, list[float]]) -> list[str]:
-    """What the notes' slips in E6 change."""
+    """Return what the notes' slips in E6 change."""
     seven, h_slope = math.prod(first["U11"]), first["U11"][3]
     each = [2 * (y - t) for y, t in zip(OUTPUT, TARGET, strict=True)]
     return [
@@ -89,7 +89,7 @@ def chain_slips(first: dict[str, list[float]]) -> list[str]:
 
 
 def row_and_column() -> tuple[Any, Any, Any]:
-    """B6: dW by rows from `jaxmlp`, by columns from `jax.grad` of `Z = W x`, and a - y."""
+    """Return B6: dW by rows from `jaxmlp`, by columns from `jax.grad` of `Z = W x`; a - y."""
     x, y = np.array([[1.0, 2.0]]), np.array([[1.0, 0.0, 0.0]])
     W = np.linalg.pinv(x) @ np.log([[0.7, 0.2, 0.1]])  # so that softmax(x W) is the notes' a
     J = jaxmlp.Objective(jaxmlp.MLP((2, 3), use_bias=False), "cross_entropy")
@@ -103,7 +103,7 @@ def row_and_column() -> tuple[Any, Any, Any]:
 
 
 def conventions() -> Section:
-    """B6: rows and columns side by side."""
+    """Return B6: rows and columns side by side."""
     rows, columns, dZ = row_and_column()
     left = [*map(numbers_of, rows), ""]
     return Section(
@@ -120,7 +120,7 @@ def conventions() -> Section:
 
 
 def softmax_jacobian() -> Section:
-    """B2: by hand for B1's z, beside `jax.jacobian`; and B5, its product with -t/y."""
+    """Return B2 by hand for z of B1, beside `jax.jacobian`; and B5, its product with -t/y."""
     z, y = np.array([1.1, 2.2, 0.2, -1.7]), np.array([0.0, 1.0, 0.0, 0.0])
     s = np.exp(z) / np.sum(np.exp(z))
     hand = np.asarray(jax.jit(activations.softmax_vjp)(np.tile(s, (4, 1)), np.eye(4)))

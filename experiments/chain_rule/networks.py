@@ -1,4 +1,4 @@
-"""The network of the options, with what the backward pass leaves at every layer."""
+"""The network of the options, and the results of its backward pass at every layer."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from jaxmlp.layer import slopes
 
 
 class Problem(NamedTuple):
-    """A network with the samples it is shown, and its trace; W, dA, dZ ... of layer l at l - 1."""
+    """Hold a network, its samples and its trace; arrays of layer l have the index l - 1."""
 
     J: Any
     params: Any
@@ -26,12 +26,12 @@ class Problem(NamedTuple):
 
     @property
     def dX(self):
-        """The last line of the walk, which the trace leaves out."""
+        """Return dX, which the trace leaves out."""
         return self.steps[0].dZ @ self.W[0].T / self.divisor
 
     @property
     def divisor(self) -> int:
-        """What the sum over the samples is divided by."""
+        """Return what the sum over the samples is divided by."""
         return len(self.X) if self.J.loss.reduction == "mean" else 1
 
     def __str__(self):
@@ -42,7 +42,7 @@ class Problem(NamedTuple):
 
 
 def problem(config: Config) -> Problem:
-    """The network of the options, with one sample or all of them."""
+    """Return the network of the options, with one sample or all of them."""
     mlp = jaxmlp.MLP(
         config.sizes, hidden=config.hidden, output=config.output, use_bias=not config.bias_free
     )
@@ -56,7 +56,7 @@ def problem(config: Config) -> Problem:
 
 
 def samples(d: int, K: int, seed: int) -> tuple[Any, Any]:
-    """The spiral where it fits, else 300 random samples; one output has the targets 0 and 1."""
+    """Return the spiral if it fits, else 300 random samples; one output has targets 0 and 1."""
     random, classes = np.random.default_rng(seed), max(K, 2)
     X, labels = random.normal(size=(300, d)), random.integers(classes, size=300)
     if (d, K) == (2, 3):
@@ -65,7 +65,7 @@ def samples(d: int, K: int, seed: int) -> tuple[Any, Any]:
 
 
 def walked(J, params, X, Y) -> Problem:
-    """The trace by hand and what the tables read beside it, in NumPy."""
+    """Return the trace and what the tables need besides, in NumPy."""
     steps, layers = jaxmlp.trace(J)(params, X, Y), jaxmlp.layers(params)
     gates = [
         None if act.derivative is None else act.derivative(t.Z, t.A, *slopes(layer))

@@ -28,19 +28,19 @@ class Weight(NamedTuple):
 
 
 class Path(NamedTuple):
-    """The units from a weight to an output, and the factors between, one value a sample each."""
+    """Hold the units from a weight to an output, and the factors, one value for each sample."""
 
     units: tuple[int, ...]
     factors: dict[str, Any]
 
     @property
     def product(self) -> float:
-        """Summed over the samples: the last factor holds the 1/m of the mean."""
+        """Return the product, summed over the samples; the last factor holds the 1/m."""
         return float(np.sum(math.prod(self.factors.values())))
 
 
 class Chain(NamedTuple):
-    """A weight, its paths, and its entry of the gradient by `jaxmlp.trace` and by `jax.grad`."""
+    """Hold a weight, its paths, and its gradient by `jaxmlp.trace` and by `jax.grad`."""
 
     p: Problem
     weight: Weight
@@ -50,17 +50,17 @@ class Chain(NamedTuple):
 
     @property
     def total(self) -> float:
-        """The sum over the paths."""
+        """Return the sum over the paths."""
         return math.fsum(path.product for path in self.paths)
 
     @property
     def off(self) -> float:
-        """How far the sum is off `jax.grad`, of it."""
+        """Return the relative difference between the sum and `jax.grad`."""
         return relative(self.total, self.auto)
 
 
 def chain(p: Problem, name: str) -> Chain:
-    """The weight of that name, its paths, and its entry of the gradient."""
+    """Return the weight of that name, its paths, and its entry of the gradient."""
     layer, i, j = weight = parse_weight(name, p.J.mlp.sizes)
     found = paths(p, weight)
     auto = np.asarray(jaxmlp.layers(autodiff(p.J)(p.params, p.X, p.Y))[layer - 1].W)
@@ -69,12 +69,12 @@ def chain(p: Problem, name: str) -> Chain:
 
 @functools.cache
 def autodiff(J):
-    """`jax.grad`, compiled once for each network."""
+    """Return `jax.grad`, compiled once for each network."""
     return jax.jit(jax.grad(J))
 
 
 def parse_weight(text: str, sizes: tuple[int, ...]) -> Weight:
-    """`W1[0,0]`, or the notes' `V11`."""
+    """Return the weight named `W1[0,0]`, or `V11` as in the notes."""
     L = len(sizes) - 1
     if found := re.fullmatch(r"W(\d+)\[(\d+), ?(\d+)\]", text):
         weight = Weight(*map(int, found.groups()))
@@ -91,9 +91,9 @@ def parse_weight(text: str, sizes: tuple[int, ...]) -> Weight:
 
 
 def paths(p: Problem, weight: Weight) -> list[Path]:
-    """Every path from the weight to an output, with the factors it meets.
+    """Return every path from the weight to an output, with the factors on the way.
 
-    Softmax mixes the outputs: there the sum through its Jacobian is one factor, a - y (B5).
+    Softmax mixes the outputs, so its Jacobian and the loss are one factor, a - y (B5).
     """
     layer, i, j = weight
     L, above, all_ = len(p.W), p.J.mlp.sizes[layer + 1 :], np.ones(len(p.X))
@@ -118,7 +118,7 @@ def paths(p: Problem, weight: Weight) -> list[Path]:
 
 
 def section(c: Chain) -> Section:
-    """A row for each path, and their sum beside both gradients."""
+    """Return a row for each path, and their sum beside both gradients."""
     number, m, loss, rows = len(c.paths), len(c.p.X), c.p.J.loss, []
     for path in c.paths[:LISTED]:
         own = {Math(k): Math(f"{v[0]:.6g}") for k, v in path.factors.items() if m == 1}

@@ -1,4 +1,4 @@
-"""How tables and numbers look on screen and, as LaTeX, on slides."""
+"""Tables and numbers as text for the screen and as LaTeX for slides."""
 
 import re
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from jaxmlp import relative_difference
 
 
 class Section(NamedTuple):
-    """A table of the report, and what is said under it."""
+    """Hold a table of the report, and the remarks below it."""
 
     title: str
     rows: list[dict[str, Any]]
@@ -18,7 +18,7 @@ class Section(NamedTuple):
 
 
 class Math(str):
-    """A formula or a number: LaTeX sets it between dollars."""
+    """Mark a formula or a number, which LaTeX sets between dollars."""
 
 
 def relative(hand, auto) -> float:
@@ -32,7 +32,7 @@ def power(value: float) -> str:
 
 
 def short(value: float) -> str:
-    """Four digits, a negative number in brackets."""
+    """Return a number with four digits, a negative one in brackets."""
     return f"{value:.4g}" if value >= 0 else f"({value:.4g})"
 
 
@@ -54,7 +54,7 @@ def print_latex(section: Section) -> None:
 
 
 def latex(section: Section) -> str:
-    """The table as a `tabular`; its title and the remarks are comments."""
+    """Return the table as a `tabular`, with title and remarks as comments."""
     rows = [section.rows[0], *(row.values() for row in section.rows)]
     head, *body = [" & ".join(map(tex, row)) + r" \\" for row in rows]
     begin = rf"\begin{{tabular}}{{{'l' * len(section.rows[0])}}}"
@@ -64,7 +64,7 @@ def latex(section: Section) -> str:
 
 
 def tex(cell: str) -> str:
-    """One cell: escaped text, or a formula between dollars."""
+    """Return one cell: escaped text, or a formula between dollars."""
     if not isinstance(cell, Math):
         return re.sub(r"([_%&#$])", r"\\\1", cell)
     d = r"\partial " if re.search(r"d\w+/d", cell) else "d"

@@ -1,4 +1,4 @@
-"""The command line of an experiment, and what its options must be."""
+"""The command line of an experiment, and checks of its options."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,7 @@ import io
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 try:
     import tyro
@@ -16,7 +16,7 @@ except ModuleNotFoundError:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The options that every experiment has."""
+    """Hold the options that every experiment has."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results")
     """folder for figures and tables; those that an earlier run of this experiment left there are
@@ -25,15 +25,19 @@ class Options:
     """seed of everything random, 0..4294967295"""
     smoke: bool = False
     """run at a small size, to see that it runs"""
+    format: Literal["png", "svg", "pdf"] = "png"
+    """of the figures"""
+    large: bool = False
+    """draw figures for a hall: letters of 16 points on 10 inches"""
 
 
 Config = TypeVar("Config", bound=Options)
 
 
 def parse(config: type[Config], description: str | None, **smoke: Any) -> Config:
-    """Read the command line into the dataclass; before jax is imported, so that --help is quick.
+    """Read the command line into the dataclass, before jax is imported, so --help is quick.
 
-    `smoke` are the options that `--smoke` sets, unless they are typed too.
+    smoke: the options that `--smoke` sets, unless they are given on the command line.
     """
     said = io.StringIO()
     try:
@@ -83,12 +87,12 @@ def _one_sentence(box: str) -> str:
 
 
 def seeds(config: Options, number: int) -> list[int]:
-    """The seeds seed, seed + 1, ...; after 4294967295 comes 0."""
+    """Return the seeds seed, seed + 1, ...; after 4294967295 comes 0."""
     return [(config.seed + i) % 2**32 for i in range(number)]
 
 
 def check_integers(config: Options, *names: str, at_least: int = 1) -> None:
-    """Refuse options, numbers or tuples of them, that are too small."""
+    """Refuse integer options, or tuples of them, that are too small."""
     from jaxmlp import checks
 
     for name in names:
@@ -98,7 +102,7 @@ def check_integers(config: Options, *names: str, at_least: int = 1) -> None:
 
 
 def check_positive(config: Options, *names: str) -> None:
-    """Refuse options, numbers or tuples of them, that are not finite and above 0."""
+    """Refuse number options, or tuples of them, that are not finite and above 0."""
     from jaxmlp import checks
 
     for name in names:
@@ -108,7 +112,7 @@ def check_positive(config: Options, *names: str) -> None:
 
 
 def digits(num_samples: int):
-    """X and Y of the first handwritten digits, standardised over all of them."""
+    """Return X and Y of the first handwritten digits, standardised over all of them."""
     from jaxmlp import datasets
 
     (data,) = datasets.standardize(datasets.digits())

@@ -1,4 +1,4 @@
-"""What an experiment leaves on disk."""
+"""The files that an experiment writes."""
 
 import contextlib
 import csv
@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from experiments.common.drawn import LARGE_DPI, fitted, style
 from experiments.common.options import module_name
 from experiments.common.told import Rows
 
 
 def write_csv(file: Any, rows: Rows) -> None:
-    """Write rows of equal keys; text that a spreadsheet would take for a formula is quoted."""
+    """Write rows with the same keys; text that a spreadsheet would run as a formula is quoted."""
     from jaxmlp.checks import csv_cell
 
     writer = csv.DictWriter(file, rows[0])
@@ -24,12 +25,13 @@ def write_csv(file: Any, rows: Rows) -> None:
 
 
 class Results:
-    """The files `out/NAME*` of one run.
+    """Write the files `out/NAME*` of one run.
 
-    A context manager: entering makes the folder, and refuses one that cannot be written to or that
-    another run is writing to. The first file takes the place of all that an earlier run left; a
-    file appears when it is whole. `out/NAME.json` always says what made the files beside it, which
-    they are, and how the run ended. `advice` is what an interrupted run says last.
+    It is a context manager. Entering makes the folder; it refuses one that cannot be written to, or
+    to which another run is writing. When the first file is written, those of an earlier run are
+    removed. A file appears only when it is complete. `out/NAME.json` says what made the files,
+    which they are, and how the run ended. An interrupted run ends its last line with `advice`.
+    Figures drawn inside have the style of the options.
     """
 
     entered: ClassVar[list["Results"]] = []
@@ -44,6 +46,10 @@ class Results:
         with _writing(f"to --out {self.out}"):
             self.out.mkdir(parents=True, exist_ok=True)
             self.claim = _claim(self.out / f".{self.name}.running")
+        import matplotlib
+
+        self.style = matplotlib.rc_context(style(self.config))
+        self.style.__enter__()
         self.entered.append(self)
         return self
 
@@ -57,11 +63,12 @@ class Results:
                 with contextlib.suppress(OSError):  # the disk may be full
                     self._tell(f"failed: {error}")
         finally:
+            self.style.__exit__(None, None, None)
             self.entered.remove(self)
             self._withdraw()
 
     def interrupt(self, name: str) -> str:
-        """Leave what is there, and return the line that says so."""
+        """Keep the files that are complete, and return the line that says so."""
         with contextlib.suppress(OSError):
             self._withdraw()
             self.paths = [path for path in self.paths if path.exists()]
@@ -75,7 +82,7 @@ class Results:
 
     @contextlib.contextmanager
     def path(self, suffix: str) -> Iterator[Path]:
-        """Yield a path to write to; when that is done it becomes `out/NAME{suffix}`."""
+        """Yield a path to write to. When the block ends, the file is renamed `out/NAME{suffix}`."""
         final = self.out / f"{self.name}{suffix}"
         part = final.with_name(f".{final.name}.part")
         with _writing(str(final)):
@@ -89,22 +96,24 @@ class Results:
             finally:
                 part.unlink(missing_ok=True)
 
-    def figure(self, figure: Any, suffix: str = "", dpi: int = 100) -> None:
-        """Save a figure as PNG, in 256 colours: small enough for the gallery."""
-        from PIL import Image
-
-        with self.path(f"{suffix}.png") as path:
-            figure.savefig(path, dpi=dpi, facecolor="white", format="png")
-            with Image.open(path) as image:
-                small = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
-            small.save(path, optimize=True, format="png")
+    def figure(self, figure: Any, suffix: str = "") -> None:
+        """Save a figure in the format of the options; a PNG has 256 colours, to be small."""
+        kind = self.config.format
+        dateless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same file each time
+        with self.path(f"{suffix}.{kind}") as path:
+            fitted(figure, self.config).savefig(
+                path, dpi=LARGE_DPI if self.config.large else 100, facecolor="white", format=kind,
+                metadata=dateless.get(kind),
+            )  # fmt: skip
+            if kind == "png":
+                _in_few_colours(path)
 
     def provenance(self) -> dict[str, Any]:
-        """What made the files, for a page that says so at its foot."""
+        """Return what made the files, for the foot of a page."""
         return provenance(self.config)
 
     def csv(self, rows: Rows, suffix: str = "") -> None:
-        """Write rows of equal keys."""
+        """Write rows with the same keys."""
         with self.path(f"{suffix}.csv") as path, path.open("w", newline="") as file:
             write_csv(file, rows)
 
@@ -117,7 +126,7 @@ class Results:
         return found
 
     def _tell(self, state: str) -> None:
-        """Write the JSON; the first time, in the place of what an earlier run has left."""
+        """Write the JSON. The first time, remove the files of an earlier run."""
         path = self.out / f"{self.name}.json"
         if not self.about:
             self.about = provenance(self.config)
@@ -129,18 +138,26 @@ class Results:
         part.replace(path)
 
     def _withdraw(self) -> None:
-        """Take away what is hidden: the claim, and files that are not whole."""
+        """Remove the hidden files: the lock, and files that are not complete."""
         self.claim.close()
         for path in (Path(self.claim.name), *self.out.glob(f".{self.name}*.part")):
             path.unlink(missing_ok=True)
 
 
+def _in_few_colours(path: Path) -> None:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        small = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
+    small.save(path, optimize=True, format="png")
+
+
 def _claim(path: Path) -> Any:
-    """Open and lock a file, and see that there is room; the lock ends with the process."""
+    """Open and lock a file, and check that there is room. The lock ends with the process."""
     claim = path.open("ab")
     try:
         _lock(claim)
-        path.write_bytes(bytes(2**20))  # more than most runs leave
+        path.write_bytes(bytes(2**20))  # chosen: more than most runs write
         path.write_bytes(b"")
     except BlockingIOError:
         claim.close()
@@ -153,7 +170,7 @@ def _claim(path: Path) -> Any:
 
 
 def _lock(file: Any) -> None:
-    """Raise BlockingIOError if another process holds it; do nothing where there are no locks."""
+    """Raise BlockingIOError if another process has the lock; do nothing if there are no locks."""
     try:
         import fcntl
     except ModuleNotFoundError:  # Windows
@@ -162,12 +179,12 @@ def _lock(file: Any) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
-    except OSError:  # a file system without them
+    except OSError:  # the file system has no locks
         return
 
 
 def _files_of(path: Path) -> list[Path]:
-    """The files that the JSON of an earlier run names; no others, whatever it says."""
+    """Return the files that the JSON of an earlier run names, if they are of this experiment."""
     try:
         names = json.loads(path.read_text())["files"]
         return [path.with_name(name) for name in names if name.startswith(path.stem)]
@@ -177,7 +194,7 @@ def _files_of(path: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _writing(what: str) -> Iterator[None]:
-    """An error of the operating system as a sentence."""
+    """Turn an error of the operating system into a ValueError of one sentence."""
     try:
         yield
     except OSError as error:
@@ -185,7 +202,7 @@ def _writing(what: str) -> Iterator[None]:
 
 
 def provenance(config: Any) -> dict[str, Any]:
-    """What made a result: the command, its options, the versions and the device."""
+    """Return what made a result: the command, its options, the versions and the device."""
     import jax
 
     import jaxmlp

@@ -1,4 +1,4 @@
-"""Run an experiment: what cannot be met is a sentence, an interrupt leaves what was measured."""
+"""Run an experiment. A refusal is one sentence, and an interrupt keeps what was measured."""
 
 import contextlib
 import os
@@ -15,8 +15,8 @@ from experiments.common.results import Results
 def run(main: Callable[[Config], Any], config: Config) -> None:
     """Run an experiment.
 
-    What cannot be met is one sentence and exit status 2. SIGINT and SIGTERM leave what was
-    measured, say so in one line, and end with 130 and 143.
+    Options that are refused give one sentence and exit status 2. SIGINT and SIGTERM keep what was
+    measured, say so in one line, and give the status 130 and 143.
     """
     os.environ["MPLBACKEND"] = "Agg"
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
@@ -35,7 +35,7 @@ def run(main: Callable[[Config], Any], config: Config) -> None:
 
 
 def _stop(number: int, _: Any) -> None:
-    """Leave what was measured and go at once: nothing can swallow it, no thread is waited for."""
+    """Keep what was measured and exit at once, without waiting for threads."""
     name = signal.Signals(number).name
     said = [f"interrupted by {name} before anything was written"]
     said = [results.interrupt(name) for results in Results.entered] or said

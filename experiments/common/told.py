@@ -1,4 +1,4 @@
-"""What an experiment says while it runs: its progress, and tables."""
+"""What an experiment prints: its progress, and tables."""
 
 import contextlib
 import datetime
@@ -12,9 +12,9 @@ Rows = list[dict[str, Any]]
 
 @contextlib.contextmanager
 def progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield `report(done, total)`: a bar on a terminal, a plain line now and then elsewhere.
+    """Yield `report(done, total)`: a bar on a terminal, elsewhere a line for every tenth.
 
-    With the speed and the time left; what is done at the first report was done before.
+    Both show the speed and the time left. What is done at the first report does not count for them.
     """
     from rich.progress import Progress, TextColumn
 
@@ -42,7 +42,7 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class _Speed:
-    """How fast, and how long still, in words."""
+    """Compute the speed and the time left, as text."""
 
     first: tuple[float, int] | None = None
 
@@ -59,17 +59,8 @@ class _Speed:
 
 
 def table(title: str, rows: Rows) -> None:
-    """Print rows of equal keys as a table."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text  # brackets in it are brackets
+    """Print rows with the same keys as a table."""
+    from jaxmlp import report
 
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for name, value in rows[0].items():
-        grid.add_column(Text(name), justify="left" if isinstance(value, str) else "right")
-    for row in rows:
-        cells = (f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values())
-        grid.add_row(*map(Text, cells))
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    console.print(title, style="italic", markup=False)  # a Table wraps its title to its own width
-    console.print(grid)
+    print(title)
+    print(report.as_text(rows))

@@ -1,8 +1,17 @@
 """Measure, print the tables, draw the figures."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import experiments.depth_sweep
 from experiments import common
 from experiments.depth_sweep.options import Config, check
+
+RULE = """
+verdict: healthy while the norm of {norm} changes by less than 2 decades from the last hidden layer
+to the first, or by a factor of {low:g} to {high:g} a layer; else vanishing or exploding.
+as predicted: within 3 sd of what mean field predicts for one input at this width.
+Medians over {seeds} seeds, {samples} digits; sd: of one network, predicted.
+"""
 
 
 def main(config: Config) -> None:
@@ -12,41 +21,55 @@ def main(config: Config) -> None:
     if config.dry_run:
         print(measured.plan(config))
         return
+    parts = config.only
     with common.Results("depth_sweep", config, measured.go_on(config)) as results:
-        table = measured.measure(config)
-        with results.path(".csv") as path:
-            table.to_csv(path)
-        if config.html:
-            with results.path(".html") as path:
-                table.to_html(path, title="Depth sweep", provenance=results.provenance())
-        rows = table.summary(config.vanishing, config.exploding, over_seeds=True)
-        tell(config, rows)
-        print(*measured.statements(config), sep="\n")
-        if compared := theory.against_theory(config):
+        # Programs are compiled side by side; the sweep itself reports from this thread
+        pool = ThreadPoolExecutor()
+        lost = pool.submit(theory.lost_by_depth, config) if "sweep" in parts else None
+        ones = pool.submit(theory.sweep, config, 1) if "theory" in parts else None
+        twos = pool.submit(theory.sweep, config, 2) if "theory" in parts else None
+        said = pool.submit(measured.statements, config) if "lecture" in parts else None
+        if lost is not None:
+            table = measured.measure(config)
+            with results.path(".csv") as path:
+                table.to_csv(path)
+            if config.html:
+                with results.path(".html") as path:
+                    table.to_html(path, title="Depth sweep", provenance=results.provenance())
+            rows = table.summary(config.vanishing, config.exploding, over_seeds=True)
+            tell(config, theory.judge(rows, lost.result()))
+            if max(config.depths) > 1:
+                results.figure(figures.lost(config, table, lost.result()), "_lost")
+                results.figure(figures.decades(config, table), "_decades")
+        if said is not None:
+            print(*said.result(), sep="\n")
+        if ones is not None and twos is not None and theory.known(config):
+            compared = theory.against_theory(config, ones.result(), twos.result())
             results.csv([row for c in compared for row in theory.all_layers(c)], "_theory")
             tell_theory(config, [theory.first_layer(c) for c in compared])
+            results.figure(figures.hero(config, compared))
             results.figure(figures.beside_theory(config, compared), "_theory")
         if unknown := [init for init in config.inits if init not in theory.known(config)]:
             print(
                 f"\nLeft out of the theory, which needs independent weights: {', '.join(unknown)}"
             )
-        results.figure(figures.lines(table, rows))
-        if max(config.depths) > 1:
-            results.figure(figures.decades(config, table), "_decades")
-        results.figure(figures.histograms(config), "_histograms")
+        if "histograms" in parts:
+            results.figure(figures.histograms(config), "_histograms")
 
 
 def tell(config: Config, rows: common.Rows) -> None:
-    said = {"width", *(name for name in ("residual", "norm") if not any(r.get(name) for r in rows))}
-    shown = [{name: row[name] for name in row if name not in said} for row in rows]
-    norm = "dZ" if "residual" in said else "dS"
+    remedied = any(row["residual"] or row["norm"] for row in rows)
+    names = ["activation", "init", "depth", *(("residual", "norm") if remedied else ())]
+    names += ["log10_change", "factor_per_layer", "predicted", "sd", "verdict"]
+    shown = [{name: row[name] for name in names} for row in rows]
+    norm = "dS" if remedied else "dZ"
     common.table(f"Per-sample {norm} norm from the last hidden layer to the first", shown)
     print(
-        "\nverdict: by 10^log10_change, the norm at the first hidden layer over that at the last; "
-        f"vanishing below {config.vanishing:g}, exploding above {config.exploding:g}.\n"
-        f"Medians over {config.num_seeds} seeds, width {config.width}, "
-        f"{config.num_samples} digits.\n"
-    )
+        RULE.format(
+            norm=norm, low=config.vanishing, high=config.exploding, seeds=config.num_seeds,
+            samples=config.num_samples,
+        )
+    )  # fmt: skip
 
 
 def tell_theory(config: Config, rows: common.Rows) -> None:

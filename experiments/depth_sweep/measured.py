@@ -1,4 +1,4 @@
-"""The sweep, and what the lecture says of deep networks (H1-H3), measured."""
+"""The sweep, and the lecture's statements about deep networks (H1-H3), measured."""
 
 import contextlib
 import shlex
@@ -12,7 +12,7 @@ from experiments.depth_sweep.options import Config, grid
 
 
 def measure(config: Config):
-    """The sweep, by threads, processes or dask's workers."""
+    """Run the sweep on threads, processes or dask's workers."""
     X, Y = common.digits(config.num_samples)
     with executor(config) as where, common.progress("networks") as report:
         try:
@@ -25,7 +25,7 @@ def measure(config: Config):
 
 @contextlib.contextmanager
 def executor(config: Config) -> Iterator[Any]:
-    """Where the networks are measured; None is threads of this process."""
+    """Return the executor; None for threads of this process."""
     if config.dask is None:
         yield jaxmlp.sweep.workers(config.workers) if config.workers else None
         return
@@ -43,7 +43,7 @@ def executor(config: Config) -> Iterator[Any]:
 
 
 def go_on(config: Config) -> str:
-    """How an interrupted sweep goes on."""
+    """Return how an interrupted sweep goes on."""
     if config.store is None:
         return "with --store FILE what is finished would be kept"
     command = shlex.join(["python", "-m", common.module_name(), *sys.argv[1:]])
@@ -51,7 +51,7 @@ def go_on(config: Config) -> str:
 
 
 def plan(config: Config) -> str:
-    """What would be measured: networks, parameters, memory, and what the store has of it."""
+    """Return what would be measured: networks, parameters, memory, and those in the store."""
     X, Y = common.digits(config.num_samples)
     found = jaxmlp.sweep.plan(**grid(config), X=X, Y=Y, store=config.store)
     lines = [
@@ -65,7 +65,7 @@ def plan(config: Config) -> str:
 
 
 def statements(config: Config) -> list[str]:
-    """H1-H3 of the lecture, measured through 50 hidden layers."""
+    """Return H1-H3 of the lecture, measured with 50 hidden layers."""
     X, Y = common.digits(config.num_samples)
 
     table = jaxmlp.depth_sweep(

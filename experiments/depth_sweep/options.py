@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from experiments import common
 
@@ -38,11 +38,15 @@ class Config(common.Options):
     """write a page to choose networks on and look at, too"""
     dry_run: bool = False
     """say what would be measured, and end"""
-    vanishing: float = 1e-3
-    """verdict: vanishing when the norm changes by less than this factor"""
-    exploding: float = 1e3
-    """verdict: exploding when it changes by more than this factor"""
-    theory_depth: int = 50
+    only: tuple[Literal["sweep", "theory", "lecture", "histograms"], ...] = (
+        "sweep", "theory", "lecture", "histograms",
+    )  # fmt: skip
+    """parts to measure: a small question takes a small part"""
+    vanishing: float = 0.97
+    """verdict: vanishing when a layer leaves less than this factor of the norm"""
+    exploding: float = 1.03
+    """verdict: exploding when a layer makes more than this factor of it"""
+    theory_depth: int = 100
     """hidden layers of the networks that are compared with mean-field theory"""
     theory_nets: int = 20
     """networks drawn for each of these comparisons"""
@@ -64,7 +68,7 @@ def check(config: Config) -> None:
 
 
 def grid(config: Config) -> dict[str, Any]:
-    """The axes, as `jaxmlp.depth_sweep` takes them; refused if they are none."""
+    """Return the axes as `jaxmlp.depth_sweep` takes them; refuse bad ones."""
     from jaxmlp.sweep import grid
 
     axes: dict[str, Any] = {

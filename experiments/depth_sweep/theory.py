@@ -1,4 +1,4 @@
-"""What mean-field theory predicts, beside what is measured."""
+"""Predictions of mean-field theory beside measurements."""
 
 import contextlib
 import math
@@ -10,12 +10,16 @@ import jaxmlp
 from experiments import common
 from experiments.depth_sweep.options import Config
 from jaxmlp import activations, initializers, meanfield
+from jaxmlp.sweep.summary import PREDICTED
+from jaxmlp.sweep.theory import predicted
+
+Kind = tuple[str, str]
 
 
 class Compared(NamedTuple):
-    """Networks of one activation and initialisation: what is predicted, and what was measured.
+    """Hold prediction and measurement of networks of one activation and initialisation.
 
-    measured `(nets, L)`: log10 of |dz[l]| over |dz[L]|; correlation `(L,)`: mean over the networks.
+    measured `(nets, L)`: log10 of |dz[l]| over |dz[L]|; correlation `(nets, L)`: of two inputs.
     """
 
     activation: str
@@ -26,9 +30,9 @@ class Compared(NamedTuple):
 
     @property
     def z(self):
-        """Mean of the networks minus prediction, in standard errors of the prediction.
+        """Return the networks' mean minus the prediction, in standard errors of the prediction.
 
-        0 where both are equal, as at the output, or both -inf.
+        It is 0 if both are equal, as at the output, or both -inf.
         """
         measured = self.measured.mean(axis=0)
         error = self.predicted.sd / math.sqrt(len(self.measured))
@@ -38,13 +42,18 @@ class Compared(NamedTuple):
 
     @property
     def sd(self):
-        """Of the measured; NaN where a gradient is exactly 0."""
+        """Return the standard deviation of the measured; NaN if a gradient is exactly 0."""
         with np.errstate(invalid="ignore"):
             return self.measured.std(axis=0, ddof=1)
 
+    @property
+    def factor(self):
+        """What a layer leaves of dz on average, from the output to the first layer."""
+        return 10 ** (self.measured[:, 0].mean() / (self.measured.shape[1] - 1))
+
 
 def known(config: Config) -> list[str]:
-    """The initialisations of which the theory knows the variances; orthogonal is not among them."""
+    """Return the initialisations whose variances the theory knows; orthogonal is not one."""
     found = []
     for init in config.inits:
         with contextlib.suppress(ValueError):
@@ -53,32 +62,40 @@ def known(config: Config) -> list[str]:
     return found
 
 
-def against_theory(config: Config) -> list[Compared]:
-    """Every activation with every initialisation that the theory knows, on one digit.
-
-    One input, since an rms over a batch has another mean; one output, so that the direction of the
-    last dz is not that of the weights. Correlations are those of two digits of the same length.
-    """
+def two_digits(config: Config):
+    """Two digits of the same length."""
     X = np.array(common.digits(config.num_samples)[0][:2])
     X[1] *= np.linalg.norm(X[0]) / np.linalg.norm(X[1])
+    return X
+
+
+def sweep(config: Config, num_inputs: int):
+    """The networks that are compared, on one digit or on two; None if the theory knows none.
+
+    One input, since an rms over a batch has another mean; one output, so that the direction of the
+    last dz is not that of the weights. Correlations are those of two digits.
+    """
+    if not (inits := known(config)):
+        return None
+    return jaxmlp.depth_sweep(
+        activations=config.activations, inits=inits, X=two_digits(config)[:num_inputs],
+        Y=np.zeros((num_inputs, 1)), depths=config.theory_depth, width=config.width,
+        loss="half_squared_error", seeds=common.seeds(config, config.theory_nets),
+    )  # fmt: skip
+
+
+def against_theory(config: Config, of_one: Any = None, of_two: Any = None) -> list[Compared]:
+    """Every activation with every initialisation that the theory knows.
+
+    of_one, of_two: what `sweep` returns for one and for two digits, if that is there already.
+    """
+    of_one, of_two = of_one or sweep(config, 1), of_two or sweep(config, 2)
+    X, found = two_digits(config), []
     q0, c0 = float((X[0] ** 2).mean()), float(X[0] @ X[1] / (X[0] @ X[0]))
     sizes = (X.shape[1], *[config.width] * config.theory_depth, 1)
-    grid: dict = {
-        "depths": config.theory_depth, "width": config.width, "loss": "half_squared_error",
-        "seeds": common.seeds(config, config.theory_nets),
-    }  # fmt: skip
-    inits, found = known(config), []
-    if not inits:
-        return []
-    of_one, of_two = (
-        jaxmlp.depth_sweep(
-            activations=config.activations, inits=inits, X=X[:m], Y=np.zeros((m, 1)), **grid
-        )
-        for m in (1, 2)
-    )
     for act in config.activations:
-        for init in inits:
-            predicted = meanfield.predict(
+        for init in known(config):
+            of = meanfield.predict(
                 act, *meanfield.variances(init, sizes), config.theory_depth, q0, c0=c0,
                 width=config.width, num_nets=config.theory_nets,
             )  # fmt: skip
@@ -90,14 +107,13 @@ def against_theory(config: Config) -> list[Compared]:
                 table.select(**own).columns()[field].reshape(config.theory_nets, -1)
                 for table, field in ((of_one, "log10_delta"), (of_two, "correlation"))
             )
-            relative = delta - delta[:, -1:]
             correlation[:, -1] = np.nan  # of one output the cosine is a sign
-            found.append(Compared(act, own["init"], predicted, relative, correlation.mean(axis=0)))
+            found.append(Compared(act, own["init"], of, delta - delta[:, -1:], correlation))
     return found
 
 
 def first_layer(c: Compared) -> dict:
-    """The first layer, and the largest |z|."""
+    """Return the numbers of the first layer, and the largest |z|."""
     return {
         "activation": c.activation,
         "init": c.init,
@@ -111,15 +127,63 @@ def first_layer(c: Compared) -> dict:
 
 
 def all_layers(c: Compared) -> list[dict]:
-    """One row for each layer."""
+    """Return one row for each layer."""
     columns = {
         "infinite_width": c.predicted.log10_delta, "predicted": c.predicted.mean,
         "sd_predicted": c.predicted.sd, "measured": c.measured.mean(axis=0),
         "sd_measured": c.sd, "z": c.z,
-        "correlation_predicted": c.predicted.correlation, "correlation_measured": c.correlation,
+        "correlation_predicted": c.predicted.correlation,
+        "correlation_measured": c.correlation.mean(axis=0),
     }  # fmt: skip
     return [
         {"activation": c.activation, "init": c.init, "layer": l}
         | dict(zip(columns, row, strict=True))
         for l, row in enumerate(zip(*columns.values(), strict=True), start=1)
     ]
+
+
+# --- by depth -------------------------------------------------------------------------------------
+
+
+class Lost(NamedTuple):
+    """Decades that depths 1, 2, ... lose from the last hidden layer to the first: mean and sd."""
+
+    mean: Any
+    sd: Any
+
+
+def lost_by_depth(config: Config, width: int | None = None) -> dict[Kind, Lost]:
+    """What networks of every depth lose, of each kind without remedies that the theory knows.
+
+    The first d layers of the deepest network are those of a network of depth d.
+    """
+    X, _ = common.digits(config.num_samples)
+    q0, found = float((X**2).mean()), {}
+    for act in config.activations:
+        for init in known(config):
+            network = jaxmlp.sweep.Network(
+                act, init, max(config.depths), width or config.width, 0, None, None, "cross_entropy"
+            )
+            of = predicted(network, X.shape[1], 10, q0)
+            if of is not None and np.isfinite(of.mean).all():
+                sd = np.sqrt(np.maximum(of.sd[0] ** 2 - of.sd[:-1] ** 2, 0))
+                kind = activations.get(act).name, initializers.get(init).name
+                found[kind] = Lost(of.mean[:-1] - of.mean[0], sd)
+    return found
+
+
+def judge(rows: common.Rows, lost: dict[Kind, Lost]) -> common.Rows:
+    """Put the prediction beside each row of a summary, and into its verdict if it came true."""
+    found = []
+    for row in rows:
+        of = lost.get((row["activation"], row["init"]))
+        remedied = (row["residual"], row["norm"]) != (None, None)
+        if of is None or remedied or row["depth"] == 1:
+            found.append(row | {"predicted": None, "sd": None})
+            continue
+        mean, sd = (float(x[row["depth"] - 1]) for x in of)
+        as_told = abs(row["log10_change"] + mean) <= PREDICTED * sd
+        word = f", as predicted for width {row['width']}" if as_told else ""
+        verdict = row["verdict"] + word
+        found.append(row | {"predicted": -mean, "sd": sd, "verdict": verdict})
+    return found

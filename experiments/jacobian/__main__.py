@@ -5,10 +5,11 @@ from experiments import common
 from experiments.jacobian.options import Config, check
 
 NOTE = """
-predicted: for layers of infinite width at this depth; the spread of s^2 is its variance over the
-square of its mean, over the spectrum of a network. Single networks of many layers lie far below:
-where depth / width is not small the exponents describe them, not the mean. open: how many singular
-values are not 0."""
+predicted: for layers of infinite width at this depth, each at its own length; the largest value is
+known for layers that are alike. The spread of s^2 is its variance over the square of its mean, over
+the spectrum of a network; +- is the standard error over the networks. Single networks of many
+layers lie far below: where depth / width is not small the exponents describe them, not the mean.
+open: how many singular values are not 0."""
 
 
 def main(config: Config) -> None:

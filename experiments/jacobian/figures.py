@@ -9,10 +9,10 @@ from jaxmlp.plotting.style import BLUE, COLOURS, GREEN, VERMILION, bare
 
 
 def spectra(config: Config, found: list):
-    """A panel for each kind: log10 of the singular values over the depth, by rank; theory lines."""
+    """Draw log10 of the singular values over the depth, by rank; theory as lines."""
     acts, n = config.activations, config.width
     figure, axes = plt.subplots(
-        2, len(acts), figsize=(3.2 * len(acts) + 0.6, 6), sharex=True, sharey="col",
+        2, len(acts), figsize=(3.2 * len(acts) + 0.6, 6), sharex=True, sharey=True,
         squeeze=False, layout="constrained",
     )  # fmt: skip
     place = (np.arange(n) + 0.5) / n
@@ -26,7 +26,7 @@ def spectra(config: Config, found: list):
         if m.predicted.log10_largest is not None and m.depth < n:
             edge = m.predicted.log10_largest / 2 / m.depth
             ax.plot([0], [edge], ">", color=colour, ms=6, clip_on=False)
-        ax.set_title(f"{m.activation}, {m.weights}", fontsize=10)
+        ax.set_title(f"{m.activation}, {m.weights}")
     for ax in axes.flat:
         act, weights = ax.get_title().split(", ")
         known = measured.theory(config, act, weights)
@@ -35,7 +35,7 @@ def spectra(config: Config, found: list):
             ax.plot(place, np.where(cut < 0.5, exponents, np.nan), "k-", lw=1, label="exponents")
         bare(ax)
         ax.label_outer()
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    axes[0, 0].legend(frameon=False, fontsize="small")
     for ax in axes[:, 0]:
         ax.set_ylabel("log10 s over depth")
     for ax in axes[1]:
@@ -47,13 +47,12 @@ def spectra(config: Config, found: list):
         f"{first.depth:,} Gaussian {first.activation} layers spread the Jacobian over {span:,.0f} "
         "decades; orthogonal weights keep it together.\nLines: exponents in theory; triangles: the "
         "largest value in theory",
-        fontsize=10,
     )
     return figure
 
 
 def by_layer(config: Config, found: list):
-    """How directions grow from layer to layer, the mean of the networks, in the deepest ones."""
+    """Draw the growth of directions from layer to layer in the deepest networks, as means."""
     own = [m for m in found if m.exponents is not None]
     figure, axes = plt.subplots(
         1, len(own), figsize=(3.2 * len(own) + 0.6, 3.4), squeeze=False, layout="constrained"
@@ -72,7 +71,7 @@ def by_layer(config: Config, found: list):
         ax.set(title=m.activation, xlabel="layer")
         bare(ax)
     axes[0, 0].set_ylabel("decades a layer")
-    axes[0, 0].legend(frameon=False, fontsize=8, title="direction", loc=(0.55, 0.17))
+    axes[0, 0].legend(frameon=False, fontsize="small", title="direction", loc=(0.55, 0.17))
     figure.suptitle(
         "Every direction grows at its own rate, the same in every layer (lines: theory)"
     )

@@ -15,7 +15,7 @@ from jaxmlp import initializers, meanfield, spectrum
 class Measured(NamedTuple):
     """Networks of one kind: log10_s `(nets, n)`, largest first; exponents `(nets, L, n)` in decades
     of the directions, layer by layer, of the deepest Gaussian ones, None of others; the theory of
-    the Jacobian at infinite width."""
+    the Jacobian at infinite width, with each layer at its own length."""
 
     activation: str
     weights: str
@@ -28,10 +28,10 @@ class Measured(NamedTuple):
 def measure(config: Config, activation: str, weights: str, depth: int) -> Measured:
     """Draw networks, and take the Jacobian at one input of mean square 1.
 
-    All layers have the activation but the last, which is linear.
+    Every layer has the activation, the last one too, as in the theory.
     """
     n, sigma_w2 = config.width, VARIANCES[activation]
-    mlp = jaxmlp.MLP((n,) * (depth + 1), hidden=activation, output="linear", use_bias=False)
+    mlp = jaxmlp.MLP((n,) * (depth + 1), hidden=activation, output=activation, use_bias=False)
     init = initializers.gaussian(sigma_w2, 0.0)
     if weights == "orthogonal":
         init = jax.nn.initializers.orthogonal(math.sqrt(sigma_w2))
@@ -44,7 +44,12 @@ def measure(config: Config, activation: str, weights: str, depth: int) -> Measur
         if weights == "gaussian" and depth == max(config.depths):
             of = spectrum.lyapunov_exponents(mlp)(params, X)
             exponents.append(np.asarray(of.per_layer)[:, 0] / math.log(10))
-    predicted = meanfield.jacobian(activation, sigma_w2, 0.0, depth, weights)
+    predicted = meanfield.jacobian(
+        activation, sigma_w2, 0.0, depth, weights, q0=sigma_w2, transient=True
+    )
+    settled = meanfield.jacobian(activation, sigma_w2, 0.0, depth, weights)
+    if math.isclose(settled.relative_variance, predicted.relative_variance, rel_tol=1e-6):
+        predicted = settled  # with its largest value, which is known for layers that are alike
     by_layer = np.array(exponents) if exponents else None
     return Measured(activation, weights, depth, np.array(spectra), by_layer, predicted)
 
@@ -68,13 +73,15 @@ def row(m: Measured) -> dict:
     s = m.log10_s
     squares = 10 ** (2 * (s - s[:, :1]))  # relative to the largest, so that none leaves the range
     mean = squares.mean(axis=1)
+    spread, largest = squares.var(axis=1) / mean**2, m.predicted.log10_largest
     return {
         "activation": m.activation, "weights": m.weights, "layers": m.depth,
         "log10 largest": float(s[:, 0].mean()),
-        "predicted": (m.predicted.log10_largest or math.nan) / 2,
+        "predicted": math.nan if largest is None else largest / 2,
         "log10 of rms": float(np.mean(s[:, 0] + np.log10(mean) / 2)),
         "predicted ": m.predicted.log10_mean / 2,
-        "spread of s^2": float(np.mean(squares.var(axis=1) / mean**2)),
+        "spread of s^2": float(np.mean(spread)),
+        "+-": float(np.std(spread, ddof=1) / math.sqrt(len(s))) if len(s) > 1 else math.nan,
         "predicted  ": m.predicted.relative_variance,
         "open": float(np.isfinite(s).sum(axis=1).mean()),
     }  # fmt: skip

@@ -41,18 +41,20 @@ def main(config: Config) -> None:
             common.table(title, [{k: readable(v) for k, v in row.items()} for row in rows])
 
         results.figure(figures.updates_figure(runs))
-        results.figure(figures.inputs_figure(curves, paths, weights), "_inputs")
+        results.figure(figures.inputs_figure(curves), "_inputs")
+        results.figure(figures.descent_figure(paths), "_descent")
+        results.figure(figures.weights_figure(weights), "_weights")
 
 
 def readable(value: Any) -> Any:
-    """Numbers and vectors with four digits."""
+    """Return numbers and vectors with four digits."""
     if hasattr(value, "tolist"):
         return " ".join(f"{entry:.4g}" for entry in value.ravel().tolist())
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def turned(rows: Rows, heading: str) -> Rows:
-    """Rows as columns, named by their `heading`."""
+    """Return rows as columns, named by their `heading`."""
     names = [name for name in rows[0] if name != heading]
     return [{heading: name, **{row[heading]: row[name] for row in rows}} for name in names]
 

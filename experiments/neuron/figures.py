@@ -5,57 +5,75 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments.neuron.learning import Key, Run
+from experiments.neuron.learning import SLIP, Key, Run
 from jaxmlp import plotting
 from jaxmlp.plotting.style import COLOURS, GREY, bare
 
 
 def updates_figure(runs: dict[Key, Run]):
-    """Loss against epoch and against wall time: vehicles above, digits below."""
-    figure, axes = plt.subplots(2, 2, figsize=(6.6, 4.8), sharey="row", layout="constrained")
+    """Loss against epoch and against the number of updates: vehicles above, digits below."""
+    figure, axes = plt.subplots(2, 2, figsize=(8, 4.8), sharey="row", layout="constrained")
     names = {"3-4-2": "Vehicles", "3 or 8": "Digits"}
     for (left, right), (task, name) in zip(axes, names.items(), strict=True):
-        by_epoch, by_time = {}, {}
+        by_epoch, by_update = {}, {}
         for (learns, updates), run in runs.items():
             if learns == task:
                 epoch = np.arange(1, len(run.loss) + 1)
                 by_epoch[updates] = epoch, run.loss
-                by_time[updates] = 1e3 * run.seconds * epoch, run.loss
+                by_update[updates] = run.updates * epoch, run.loss
         plotting.learning_curves(by_epoch, left)
-        plotting.learning_curves(by_time, right, xlabel="wall time in ms", ylabel="")
-        left.legend(frameon=False, fontsize=8)
+        plotting.learning_curves(by_update, right, xlabel="updates", ylabel="")
         right.get_legend().remove()
-        for ax, by, curves in ((left, "epoch", by_epoch), (right, "wall time", by_time)):
-            ax.set_title(f"{name}: {leader(curves)} leads by {by}", fontsize=9)
+        left.set_title(f"{name}: {leader(by_epoch)} leads by epoch")
+        right.set_title(f"{name}: by update within {apart(by_update):.0%} of each other")
+        for ax in (left, right):
             ax.set_xscale("log")
             ax.minorticks_off()
     return figure
 
 
 def leader(curves: dict[str, tuple]) -> str:
-    """The curve that is lowest where the shortest one ends."""
+    """Return the curve that is lowest where the shortest one ends."""
     end = min(x[-1] for x, _ in curves.values())
     return min(curves, key=lambda label: np.interp(end, *curves[label]))
 
 
-def inputs_figure(inputs: dict[str, tuple], paths: dict[str, list[float]], weights: dict[str, Any]):
-    """Raw against standardised inputs, the parabola, and what the three units look for."""
-    figure = plt.figure(figsize=(8, 6), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=(5, 4))
-    above, below = halves
-    left, right = above.subplots(1, 2)
-    plotting.learning_curves(inputs, left).set_xscale("log")
+def apart(curves: dict[str, tuple]) -> float:
+    """By how much the curves differ where the shortest one ends, the slip left out."""
+    own = [curve for label, curve in curves.items() if label != SLIP]
+    end = min(x[-1] for x, _ in own)
+    losses = [np.interp(end, *curve) for curve in own]
+    return max(losses) / min(losses) - 1
+
+
+def inputs_figure(inputs: dict[str, tuple]):
+    """The loss of raw and of standardised inputs."""
+    figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    plotting.learning_curves(inputs, ax).set_xscale("log")
     raw, scaled = (
         max(loss[-1] for name, (_, loss) in inputs.items() if name.endswith(kind))
         for kind in ("raw", "standardised")
     )
-    left.set_title(f"Full batch: raw ends at {raw:.2g}, standardised at {scaled:.2g}", fontsize=10)
+    ax.set_title(f"The same training ends at a loss of {raw:.2g} with raw inputs, of {scaled:.2g} "
+                 "with standardised ones")  # fmt: skip
+    return figure
+
+
+def descent_figure(paths: dict[str, list[float]]):
+    """The parabola, down and up."""
+    figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
     shown = {name: paths[name] for name in ("x - 0.1 dy/dx", "x + 0.1 dy/dx")}
-    descents(lambda x: x**2 - 10, shown, right, reach=8)
-    right.set_title("Minus the gradient descends, plus climbs", fontsize=10)
-    for ax, (name, W) in zip(below.subplots(1, len(weights)), weights.items(), strict=True):
-        weight_image(W, ax).set_title(name, fontsize=10)
-    below.suptitle("Weights of one neuron: orange pixels speak for an 8, purple for a 3")
+    descents(lambda x: x**2 - 10, shown, ax, reach=8)
+    ax.set_title("Minus the gradient descends, plus climbs")
+    return figure
+
+
+def weights_figure(weights: dict[str, Any]):
+    """What the units look for."""
+    figure, axes = plt.subplots(1, len(weights), figsize=(8, 3.2), layout="constrained")
+    for ax, (name, W) in zip(axes, weights.items(), strict=True):
+        weight_image(W, ax).set_title(name)
+    figure.suptitle("Weights of one neuron: orange pixels speak for an 8, purple for a 3")
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Vehicles and digits learnt: how often to update, what to skip, raw or standardised inputs."""
+"""Learning vehicles and digits: how often to update, what to skip, raw or standardised."""
 
 import functools
 import time
@@ -19,7 +19,7 @@ SLIP = "W + lr dJ/dW (slip)"
 
 
 class Run(NamedTuple):
-    """A training: the mean loss of the samples as an epoch met them; updates and seconds of one."""
+    """Hold a training: the losses by epoch, and the updates and seconds of an epoch."""
 
     params: Any
     loss: Any
@@ -28,7 +28,7 @@ class Run(NamedTuple):
 
 
 def networks() -> dict[str, Any]:
-    """One neuron, and E4's bias-free network; squared error."""
+    """Return the objectives of one neuron and of E4's bias-free network, squared error."""
     two = MLP((3, 4, 2), hidden="sigmoid", output="sigmoid", use_bias=False)
     return {
         "one neuron": Objective(MLP((3, 1), output="sigmoid"), "mse"),
@@ -37,7 +37,7 @@ def networks() -> dict[str, Any]:
 
 
 def vehicle_tasks(inputs: str, seed: int) -> dict[str, tuple]:
-    """What `fit` takes: one neuron from 0, the network drawn."""
+    """Return what `fit` takes: one neuron starting at 0, and the network, drawn."""
     (data, _), (one, two) = vehicles(inputs), networks().values()
     drawn = two.mlp.init(jax.random.key(seed), "lecun")
     return {
@@ -50,7 +50,7 @@ def vehicle_tasks(inputs: str, seed: int) -> dict[str, tuple]:
 
 
 def plans(config: Config) -> dict[Key, tuple]:
-    """Task, size of batch and optimiser of each training; the last is the slip, an ascent (I)."""
+    """Return task, batch size and optimiser of each training; the last is the slip (I)."""
     data, _ = digits(config.seed)
     tasks, lr, found = vehicle_tasks("standardised", config.seed), config.learning_rate, {}
     tasks["3 or 8"] = (*one_neuron("logistic", 64), data.X, data.Y)
@@ -65,7 +65,7 @@ def plans(config: Config) -> dict[Key, tuple]:
 
 
 def train_all(trainings: dict[Key, tuple], epochs: int, rounds: int) -> dict[Key, Run]:
-    """Run them in turns, once to compile and then on the clock; the samples keep their order."""
+    """Train in turns, first to compile and then timed. The samples keep their order."""
     runs = {}
     for turn in range(1 + rounds):
         for key, (task, size, optimizer) in trainings.items():
@@ -79,7 +79,7 @@ def train_all(trainings: dict[Key, tuple], epochs: int, rounds: int) -> dict[Key
 
 
 def costs(runs: dict[Key, Run], target: float) -> Rows:
-    """The epochs, updates and milliseconds, at the mean time of an epoch, down to `target`."""
+    """Return epochs, updates and milliseconds until the loss reaches `target`."""
     rows = []
     for (task, updates), run in runs.items():
         reached = np.flatnonzero(run.loss <= target)
@@ -94,7 +94,7 @@ def costs(runs: dict[Key, Run], target: float) -> Rows:
 
 
 def held_out(runs: dict[Key, Run]) -> Rows:
-    """What the networks updated per sample say of the two vehicles that they never saw."""
+    """Return the outputs of the networks updated per sample for two vehicles they never saw."""
     (_, raw), (_, test) = vehicles("raw"), vehicles("standardised")
     one, two = (
         np.asarray(J.mlp.apply(runs[name, "per sample"].params, test.X))
@@ -112,7 +112,7 @@ def held_out(runs: dict[Key, Run]) -> Rows:
 
 
 def skipping(config: Config) -> Rows:
-    """G2 on the 3-4-2 network: every sample backpropagated, or those whose error exceeds eps."""
+    """Return G2 on the 3-4-2 network: all samples, or only those whose error exceeds eps."""
     J, params, X, Y = task = vehicle_tasks("standardised", config.seed)["3-4-2"]
     lr, eps, epochs = config.learning_rate, config.eps, config.epochs
 
@@ -140,7 +140,7 @@ def skipping(config: Config) -> Rows:
 
 
 def raw_and_standardised(config: Config) -> tuple[Rows, dict[str, tuple]]:
-    """G4: rows on saturation, and the loss in each epoch as `{label: (epoch, loss)}`."""
+    """Return G4: rows on saturation, and the losses as `{label: (epoch, loss)}`."""
     rows, curves = [], {}
     for inputs in ("raw", "standardised"):
         tasks = vehicle_tasks(inputs, config.seed)

@@ -1,4 +1,4 @@
-"""The numbers that the notes print beside the computed ones, and descent on a parabola."""
+"""The numbers of the notes beside the computed ones, and descent on a parabola."""
 
 import itertools
 import math
@@ -16,14 +16,14 @@ SUMS = (1.1, 2.2, 0.2, -1.7)  # the z of B1
 
 
 def numbers() -> Rows:
-    """What the notes print, the computed number, and the slips (row I)."""
+    """Return rows of the notes' number, the computed one, and the slips (row I)."""
     names = ("row", "formula", "notes", "right", "remark")
     lines = [*probabilities(), *squared_errors(), *cross_entropies()]
     return [dict(itertools.zip_longest(names, line, fillvalue="")) for line in lines]
 
 
 def at_output(output: str, loss: str, Z, Y):
-    """The library's J and dJ/dZ where the output layer's sums are the rows Z (W = identity)."""
+    """Return J and dJ/dZ of the package for given sums Z of the output layer (W = identity)."""
     K = len(Z[0])
     J = jaxmlp.Objective(jaxmlp.MLP((K, K), output=output, use_bias=False), loss)
     params = (jaxmlp.Layer(jnp.asarray(np.eye(K, dtype=np.float32))),)
@@ -32,12 +32,12 @@ def at_output(output: str, loss: str, Z, Y):
 
 
 def cross_entropy(z, t) -> float:
-    """Of the distribution t against softmax(z), in nats."""
+    """Return the cross-entropy of the distribution t and softmax(z), in nats."""
     return at_output("softmax", "cross_entropy", [z], [t])[0]
 
 
 def probabilities() -> list[tuple]:
-    """B1, B3, B4: softmax, the sigmoid as its case of two classes, cross-entropy both ways."""
+    """Return B1, B3, B4: softmax, the sigmoid as two classes, cross-entropy in both orders."""
     softmax = jax.jit(jax.nn.softmax)
     s, s2 = (np.asarray(softmax(np.array(z)), float) for z in (SUMS, SUMS[:2]))
     sigmoid = float(jax.nn.sigmoid(SUMS[0] - SUMS[1]))
@@ -55,7 +55,7 @@ def probabilities() -> list[tuple]:
 
 
 def squared_errors() -> list[tuple]:
-    """F1: four pairs of target and prediction; F2: the toy example."""
+    """Return F1: four pairs of target and prediction; F2: the toy example."""
     t, y = (-10.0, 12.0, -5.0, 6.0), (6.0, 30.0, 19.0, 0.0)
     mse, d_mse = at_output("linear", "mse", [[a] for a in y], t)
     half, sse, norm = (
@@ -82,7 +82,7 @@ def squared_errors() -> list[tuple]:
 
 
 def cross_entropies() -> list[tuple]:
-    """F3: two classes, of which the first is true; the four of B1, of which the second is."""
+    """Return F3: two classes, the first is true; the four classes of B1, the second is true."""
     binary, dZ = at_output("sigmoid", "binary_cross_entropy", [[SUMS[0] - SUMS[1]]], [[1]])
     two, four = cross_entropy(SUMS[:2], (1, 0)), cross_entropy(SUMS, (0, 1, 0, 0))
     return [
@@ -94,7 +94,7 @@ def cross_entropies() -> list[tuple]:
 
 
 def parabola(start: float = 4.0, steps: int = 50) -> dict[str, list[float]]:
-    """A5: x after every step on y = x^2 - 10, for some learning rates and for the slip (I)."""
+    """Return A5: x after every step on y = x^2 - 10, for some rates and for the slip (I)."""
     slopes, lr = jax.vmap(jax.grad(lambda x: x**2 - 10)), np.array([*RATES.values()], np.float32)
     first = np.full(len(lr), start, np.float32)
     _, rest = jax.lax.scan(lambda x, _: (x - lr * slopes(x),) * 2, first, length=steps)
@@ -102,7 +102,7 @@ def parabola(start: float = 4.0, steps: int = 50) -> dict[str, list[float]]:
 
 
 def parabola_rows(paths: dict[str, list[float]]) -> Rows:
-    """Where the paths end, beside the minimum that dy/dx = 2x = 0 gives."""
+    """Return where the paths end, beside the minimum from dy/dx = 2x = 0."""
     ends = {label: (len(xs) - 1, xs[-1]) for label, xs in paths.items()} | {"2x = 0": ("", 0.0)}
     return [
         {"update": label, "steps": steps, "x": x, "y": x**2 - 10, "dy/dx": 2 * x}

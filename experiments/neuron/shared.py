@@ -1,4 +1,4 @@
-"""What the parts share: the data, one neuron, and passes that stop by themselves."""
+"""What the parts share: data, one neuron, and passes until nothing changes."""
 
 import functools
 from typing import Any
@@ -19,21 +19,21 @@ UNITS = {
 
 
 def one_neuron(name: str, num_inputs: int) -> tuple[Any, Any]:
-    """The objective of one neuron, and parameters of zero."""
+    """Return the objective of one neuron, and parameters of zero."""
     output, loss = UNITS[name]
     zero = jaxmlp.Layer(jnp.zeros((num_inputs, 1)), jnp.zeros(1))
     return jaxmlp.Objective(jaxmlp.MLP((num_inputs, 1), output=output), loss), (zero,)
 
 
 def vehicles(inputs: str) -> tuple[Any, ...]:
-    """The vehicles that train and those held out, "raw" or "standardised" (G4)."""
+    """Return the vehicles for training and those held out, "raw" or "standardised" (G4)."""
     split = datasets.vehicles_split()
     return split if inputs == "raw" else datasets.standardize(*split)
 
 
 @functools.cache
 def digits(seed: int) -> tuple[Any, Any]:
-    """Handwritten 3s (label 0) and 8s (label 1): 250 that train, 107 held out."""
+    """Return handwritten 3s (label 0) and 8s (label 1): 250 for training, 107 held out."""
     data = datasets.digits()
     rows = np.isin(data.Y, (3, 8))
     pair = data._replace(X=data.X[rows], Y=np.int32(data.Y[rows] == 8), class_names=("3", "8"))
@@ -41,7 +41,7 @@ def digits(seed: int) -> tuple[Any, Any]:
 
 
 def pass_until(meet, params, X, Y, epochs: int) -> tuple[Any, int, int]:
-    """Take `meet(params, x, y) -> (params, updated)` to every sample, until a pass updates none.
+    """Call `meet(params, x, y) -> (params, updated)` for all samples, until a pass updates none.
 
     Return the parameters, the passes (at most `epochs`) and the number of updates.
     """

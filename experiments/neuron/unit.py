@@ -14,16 +14,16 @@ from experiments.neuron.shared import UNITS, digits, one_neuron, pass_until, veh
 
 
 def by_hand() -> tuple[Any, Any, Any]:
-    """Weights that a reader can multiply by hand, and the standardised vehicles that train."""
+    """Return weights for multiplying by hand, and the standardised vehicles for training."""
     data, _ = vehicles("standardised")
     layer = jaxmlp.Layer(jnp.array([[0.5], [-0.5], [0.25]]), jnp.array([0.1]))
     return (layer,), data.X, data.Y
 
 
 def chain() -> Rows:
-    """A3: the factors of dJ/dw and dJ/db, their product, and (a - y) x, for each kind of unit.
+    """Return A3: the factors of dJ/dw and dJ/db, their product, (a - y) x, for each unit.
 
-    For the step (a - y) x is not the derivative, which is 0, but the perceptron's rule.
+    For the step function the derivative is 0, and (a - y) x is the perceptron's rule.
     """
     (params, X, Y), rows = by_hand(), []
     x, y = X[:1], Y[:1]
@@ -41,7 +41,7 @@ def chain() -> Rows:
 
 
 def matrix_form() -> Rows:
-    """A4: the logistic unit's mean gradient by three routes; I: a mean along the wrong axis."""
+    """Return A4: the logistic unit's mean gradient in three ways; I: the wrong axis."""
     (params, X, Y), (J, _) = by_hand(), one_neuron("logistic", 3)
     error = np.asarray(J.mlp.apply(params, X)) - Y[:, None]
     (hand,), (auto,) = (grad(J)(params, X, Y) for grad in (jaxmlp.grad, jax.grad))
@@ -58,7 +58,7 @@ def matrix_form() -> Rows:
 
 
 def three_units(config: Config) -> tuple[Rows, dict[str, Any]]:
-    """A1: the three units on 3 against 8: rows, and the weights that each has learnt."""
+    """Return A1: the three units on 3 against 8: rows, and the weights each has learnt."""
     (train, test), rows, weights = digits(config.seed), [], {}
     for name in UNITS:
         J, zero = one_neuron(name, 64)
@@ -77,7 +77,7 @@ def three_units(config: Config) -> tuple[Rows, dict[str, Any]]:
 
 
 def learnt(config: Config, name: str, J, zero, data) -> tuple[Any, int, str]:
-    """A unit's parameters after training, its epochs, and what it learns by."""
+    """Return a unit's parameters after training, its epochs, and the name of its rule."""
     if name == "perceptron":
         rule = functools.partial(perceptron_rule, J, config.learning_rate)
         params, epochs, _ = pass_until(rule, zero, data.X, data.Y, config.epochs)

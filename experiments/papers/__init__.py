@@ -1,5 +1,5 @@
 """Do the classic figures on gradients in deep networks come out again?
 
-Ten papers, one figure each and one table: what was published, what follows from theory, and what is
-measured here, scaled to two cores. A module holds one paper.
+Ten papers, each with a figure, and one table: the published number, that of theory, and the one
+measured here, at a size for two cores. Each module is one paper.
 """

@@ -1,8 +1,9 @@
 """Balduzzi et al. 2017: the gradients at two inputs lose their correlation with depth.
 
-The paper supposes that the gates of two inputs are independent: 2^-L in a plain ReLU network,
-(3/4)^L in a residual one. They are at the first layer; but then the inputs themselves become alike,
-their gates agree more and more, and the correlation falls as a power of the depth.
+The paper assumes that the gates of two inputs are independent. Then the correlation is 2^-L in a
+plain ReLU network and (3/4)^L in a residual one. That holds at the first layer. But further up the
+inputs become alike, so their gates agree more and more, and the correlation falls only as a power
+of the depth.
 """
 
 import math
@@ -48,7 +49,7 @@ def reproduce(config: Config) -> Reproduced:
 
 
 def exponent(seen) -> Claim:
-    """The power of the depth with which the correlation falls, from 4 to 16 plain layers."""
+    """Return the power of the depth with which the correlation falls, from 4 to 16 layers."""
     depths = (4, 8, 16)
     x = np.log(depths)
     weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)  # of each log in the slope
@@ -62,7 +63,7 @@ def exponent(seen) -> Claim:
 
 
 def correlations(residual, depth: int, width: int, num_nets: int, seed: int) -> jax.Array:
-    """The cosine of the derivatives in Z[1] at two orthogonal inputs, of each network."""
+    """Return the cosine of the derivatives in Z[1] at two orthogonal inputs, for each network."""
     mlp = jaxmlp.MLP((width, *[width] * depth, 1), hidden="relu", output="linear",
                      use_bias=False, residual=residual, stack_from=1)  # fmt: skip
     J = jaxmlp.Objective(mlp, "half_squared_error")
@@ -83,7 +84,7 @@ def correlations(residual, depth: int, width: int, num_nets: int, seed: int) -> 
 
 
 def derived(residual, depth: int) -> float:
-    """The ratio of the gradient's covariance to its variance, for wide networks.
+    """Return the ratio of the gradient's covariance to its variance, for wide networks.
 
     theta is the angle between the two inputs. A gate is open at both with probability
     (1 - theta/pi) / 2, and at one with 1/2; ReLU keeps `(sin theta + (pi - theta) cos theta) / pi`
@@ -118,7 +119,6 @@ def figure(seen, depths, width):
     ax.set_title(
         "Gradients at two inputs lose their correlation as a power of the depth,\n"
         f"not exponentially (he ReLU, width {width}; lines: theory)",
-        fontsize=10,
     )
-    ax.legend(frameon=False, fontsize=8, loc="lower left")
+    ax.legend(frameon=False, fontsize="small", loc="lower left")
     return bare(ax).figure

@@ -12,9 +12,9 @@ NOT_READ = "no number that could be read in a source"
 class Claim(NamedTuple):
     """One row of the table.
 
-    where: where the published value stands; NOT_READ if there is none. published, derived: NaN if
-    there is none. error: the standard error of ours, 0 if nothing is drawn at random. tolerance:
-    how far ours may be from each of the two, with the scale and rounding of both in mind.
+    where: the place of the published value; NOT_READ if there is none. published, derived: NaN if
+    there is none. error: the standard error of the measured value, 0 if nothing is random.
+    tolerance: how far the measured value may be from each of the two.
     """
 
     what: str
@@ -27,14 +27,14 @@ class Claim(NamedTuple):
 
 
 class Reproduced(NamedTuple):
-    """What the module of a paper returns."""
+    """Hold what the module of a paper returns."""
 
     claims: list[Claim]
     figure: Any
 
 
 def verdict(claim: Claim) -> str:
-    """Say with which of the two the measurement agrees; nothing, if there is neither."""
+    """Return with which of the two the measurement agrees; "" if there is neither."""
     held = {
         name: abs(claim.ours - value) <= claim.tolerance
         for name, value in (("paper", claim.published), ("theory", claim.derived))
@@ -50,12 +50,12 @@ def verdict(claim: Claim) -> str:
 
 
 def mean_and_error(values: Any) -> tuple[float, float]:
-    """The mean of draws, and its standard error."""
+    """Return the mean of draws, and its standard error."""
     values = jnp.asarray(values)
     return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5)
 
 
 def draw(mlp: Any, init: Any, num_nets: int, seed: int) -> Any:
-    """The parameters of some networks, along a first axis."""
+    """Return the parameters of some networks, along a first axis."""
     keys = jax.random.split(jax.random.key(seed), num_nets)
     return jax.vmap(lambda key: mlp.init(key, init))(keys)

@@ -52,7 +52,7 @@ def reproduce(config: Config) -> Reproduced:
 
 
 def derived_factor(sigma_w2: float, mean_square: float) -> float:
-    """The geometric mean of chi_1 over the hidden layers below the last, by mean-field theory."""
+    """Return the geometric mean of chi_1 over the hidden layers below the last, by theory."""
     q, logs = sigma_w2 * mean_square, []
     for _ in range(DEPTH - 1):
         logs.append(math.log(sigma_w2 * float(meanfield.moments("tanh", q).slope2)))
@@ -61,12 +61,12 @@ def derived_factor(sigma_w2: float, mean_square: float) -> float:
 
 
 def derived_singular_value(sigma_w2: float, mean_square: float) -> float:
-    """The mean of the quarter-circle law, of square weights; tanh counts by its rms slope."""
+    """Return the mean of the quarter-circle law for square weights, times tanh's rms slope."""
     return 8 / (3 * math.pi) * math.sqrt(derived_factor(sigma_w2, mean_square))
 
 
 def singular_values(params, layers) -> np.ndarray:
-    """The mean singular value of dz[l+1] / dz[l], at the first sample, of each network."""
+    """Return the mean singular value of dz[l+1] / dz[l] at the first sample, per network."""
     found = []
     for net in range(len(layers[0][0])):
         each = [
@@ -88,11 +88,10 @@ def figure(seen, claims, width):
                 ax.plot(centres, density, color=COLOURS[l], lw=1.2, label=f"layer {l + 1}")
             ax.set(xlabel=what, yscale="log", ylabel=f"density, {name}")
             bare(ax)
-    axes[0, 1].legend(frameon=False, fontsize=7, loc="upper right")
+    axes[0, 1].legend(frameon=False, fontsize="x-small", loc="upper right")
     factor = [claim.ours for claim in claims if claim.what.startswith("dZ")]
     fig.suptitle(
         f"Five tanh layers of {width}: a layer down, the variance of dZ is {factor[0]:.2f} times\n"
         f"as large with the standard initialisation, {factor[1]:.2f} times with the normalised one",
-        fontsize=10,
     )
     return fig

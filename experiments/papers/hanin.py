@@ -1,7 +1,7 @@
 """Hanin 2018, Hanin & Rolnick 2018: the spread of log |dz| grows with the sum of 1 / width.
 
-He ReLU networks; bottlenecks count by their own width. Each network has its own spread, however
-deep it is, if the sum is the same.
+He ReLU networks of several depths, some with bottlenecks. Only the sum over the layers counts: if
+it is the same, so is the spread.
 """
 
 import jax
@@ -46,7 +46,7 @@ def reproduce(config: Config) -> Reproduced:
 
 
 def log_ratios(widths: list[int], num_nets: int, seed: int) -> np.ndarray:
-    """ln(|dz[1]|^2 / |dz[L]|^2) of one sample, L the output, of networks that are not dead."""
+    """Return ln(|dz[1]|^2 / |dz[L]|^2) of one sample, for networks that are not dead."""
     mlp = jaxmlp.MLP((10, *widths, 10), hidden="relu", output="linear", stack_from=2)
     J = jaxmlp.Objective(mlp, "half_squared_error")
     rng = np.random.default_rng(seed)
@@ -59,9 +59,9 @@ def log_ratios(widths: list[int], num_nets: int, seed: int) -> np.ndarray:
 
 
 def derived_variance(n: int) -> float:
-    """The variance of `ln(2 chi^2_k / n)`, k ~ Bin(n, 1/2) the active units, at least one.
+    """Return the variance of `ln(2 chi^2_k / n)`, k ~ Bin(n, 1/2) the active units, k >= 1.
 
-    About 5/n: 4/n of the chi-square, 1/n of the units that are active.
+    It is about 5/n: 4/n from the chi-square, and 1/n from the number of active units.
     """
     k = np.arange(1, n + 1)
     weight = binom.pmf(k, n, 0.5)
@@ -71,19 +71,20 @@ def derived_variance(n: int) -> float:
 
 
 def figure(points, num_nets):
-    ax = style.new_axes(figsize=(6.4, 3.6))
-    sums = np.array([point[0] for point in points.values()])
-    for name, (total, ours, error, derived) in points.items():
+    ax = style.new_axes(figsize=(6.8, 3.6))
+    names = sorted(points, key=lambda name: points[name][0])
+    for row, name in enumerate(names):
+        total, ours, error, derived = points[name]
         bottleneck = "," in name or "14" in name
-        ax.errorbar(total, ours, 2 * error, fmt="o", ms=4, color=VERMILION if bottleneck else BLUE)
-        ax.plot(total, derived, "_", ms=14, color="black")
-        ax.annotate(name, (total, ours), (6, -9), textcoords="offset points", fontsize=7)
-    ax.plot([0, sums.max()], [0, 5 * sums.max()], color="0.6", lw=1, label="5 x sum of 1/width")
-    ax.set(xlabel="sum of 1/width over the hidden layers", ylabel="variance of ln |dz[1]|^2")
+        ax.errorbar(ours, row, xerr=2 * error, fmt="o", ms=4,
+                    color=VERMILION if bottleneck else BLUE)  # fmt: skip
+        ax.plot(derived, row, "|", ms=14, color="black")
+        ax.plot(5 * total, row, "d", ms=5, color="0.6", label=None if row else "5 x sum of 1/width")
+    ax.set_yticks(range(len(names)), [f"{n}: {points[n][0]:.2f}" for n in names], fontsize="small")
+    ax.set(xlabel="variance of ln |dz[1]|^2", ylabel="network: sum of 1/width", xlim=(0, None))
     ax.set_title(
         f"The spread of the gradient follows the sum of 1/width, bottlenecks\n"
         f"included (red; black: exact; {num_nets:,} ReLU networks each)",
-        fontsize=10,
     )
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize="small", loc="lower right")
     return bare(ax).figure

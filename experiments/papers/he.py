@@ -1,6 +1,9 @@
 """He et al. 2015, figures 2 and 3: with 22 layers both initialisations train, with 30 one stalls.
 
-The paper: convolutional networks on ImageNet. Here: dense ones on digits, of as many weight layers.
+The paper: convolutional networks on ImageNet. Here: dense ones on digits, of as many weight layers,
+with one learning rate for all, at which those of 22 layers train from both initialisations, as in
+the paper. Gradients longer than 1 are cut to 1: without that He's networks of 30 layers diverge at
+this rate, for dense layers of 64 units vary more than the paper's.
 """
 
 import jax
@@ -21,10 +24,11 @@ XAVIER, HE = "Xavier", "He"
 SIGMA_W2 = {XAVIER: 1.0, HE: 2.0}
 LAYERS = (22, 30)
 GUESSING = np.log(10)
+OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.03, 0.9))
 
 
 def reproduce(config: Config) -> Reproduced:
-    width, epochs, num_nets = (16, 2, 2) if config.smoke else (64, 40, 4)
+    width, epochs, num_nets = (16, 2, 2) if config.smoke else (64, 60, 4)
     X, Y = common.digits(1280)
     X = jnp.asarray(X, jnp.float32)
     losses, claims = {}, []
@@ -36,7 +40,7 @@ def reproduce(config: Config) -> Reproduced:
             keys = jax.random.split(jax.random.key(config.seed), num_nets)
             networks = jax.vmap(lambda key, init=init, mlp=mlp: mlp.init(key, init))(keys)
             _, history = jaxmlp.fit_many(
-                J, networks, X, Y, optimizer=optax.sgd(0.02, 0.9), epochs=epochs, batch_size=64,
+                J, networks, X, Y, optimizer=OPTIMIZER, epochs=epochs, batch_size=64,
                 key=jax.random.key(config.seed),
             )  # fmt: skip
             losses[layers, name] = np.asarray(history.loss) / GUESSING
@@ -56,7 +60,7 @@ def reproduce(config: Config) -> Reproduced:
 
 
 def derived_ratio(layers: int) -> float:
-    """By mean-field theory: a layer multiplies the length by sigma_w2 / 2."""
+    """Return the ratio by mean-field theory: a layer multiplies the length by sigma_w2 / 2."""
     ratio = np.prod([length(SIGMA_W2[XAVIER]) / length(SIGMA_W2[HE]) for _ in range(layers)])
     return float(np.log10(ratio) / 2)
 
@@ -66,7 +70,7 @@ def length(sigma_w2: float) -> float:
 
 
 def output_ratio(mlp, X, seed: int) -> float:
-    """log10 of the size of the last Z under the same normal numbers, scaled in two ways."""
+    """Return log10 of the size of the last Z for the same normal numbers, scaled in two ways."""
     J = jaxmlp.Objective(mlp, "cross_entropy")
     sizes = []
     for sigma_w2 in SIGMA_W2.values():
@@ -85,7 +89,7 @@ def figure(losses, width):
                         label=None if i else name)  # fmt: skip
         ends = [losses[layers, name][:, -1].mean() for name in SIGMA_W2]
         ax.set_title(f"{layers} layers: loss at the end {ends[0]:.2g} (Xavier)\nand {ends[1]:.2g} "
-                     "(He) of that of guessing", fontsize=10)  # fmt: skip
+                     "(He) of that of guessing")  # fmt: skip
         ax.set(xlabel=f"epoch (width {width}, digits)", ylim=(0, 1.2))
         bare(ax)
     axes[0].set_ylabel("loss / that of guessing")

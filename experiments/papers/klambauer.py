@@ -50,7 +50,7 @@ def reproduce(config: Config) -> Reproduced:
 
 
 def constants() -> tuple[float, float]:
-    """lambda and alpha from the two conditions on z ~ N(0, 1): E phi = 0, E phi^2 = 1."""
+    """Return lambda and alpha from E phi = 0 and E phi^2 = 1 for z ~ N(0, 1)."""
     half = math.exp(0.5) * erfc(math.sqrt(0.5)) / 2  # E e^z over z < 0
     below = half - 0.5
     alpha = -math.sqrt(1 / (2 * math.pi)) / below
@@ -59,7 +59,7 @@ def constants() -> tuple[float, float]:
 
 
 def measured_slope(step: float = 0.02, num: int = 2_000_000) -> float:
-    """d variance of selu(z) / d variance of z at 1, z normal: a difference over quantiles."""
+    """Return d Var selu(z) / d Var z at 1 for normal z, by a difference over quantiles."""
     from scipy.special import ndtri
 
     z = ndtri((np.arange(num) + 0.5) / num)
@@ -81,15 +81,13 @@ def figure(activation, delta, point, width):
     left.set_title(
         f"SELU keeps its length: {10 ** activation[:, -1].mean():.2f} at layer "
         f"{layers[-1]}\n({len(delta)} networks of width {width})",
-        fontsize=10,
     )
     grown = delta - delta[:, -1:]
     right.plot(layers, grown.T, color=VERMILION, lw=0.7, alpha=0.6)
     slope = math.log10(point.chi_1) / 2
     right.plot(layers, slope * (layers[-1] - layers), color="black", ls="--", lw=1, label="theory")
     right.set(xlabel="layer", ylabel="log10 of dZ over that of the last")
-    right.set_title(f"and its gradients grow on the way down,\n{slope:.3f} decades a layer",
-                    fontsize=10)  # fmt: skip
+    right.set_title(f"and its gradients grow on the way down,\n{slope:.3f} decades a layer")
     right.legend(frameon=False)
     for ax in (left, right):
         bare(ax)

@@ -1,6 +1,6 @@
 """Pennington et al. 2017: singular values of the Jacobian, Gaussian against orthogonal weights.
 
-Square layers, depth much smaller than the width, as the theory of wide layers supposes.
+The layers are square, and the depth is much smaller than the width, as the theory assumes.
 """
 
 import jax
@@ -48,7 +48,7 @@ def reproduce(config: Config) -> Reproduced:
 
 
 def squared_singular_values(kind: str, weights: str, width: int, num_nets: int, seed: int):
-    """Of `D[L] W[L] ... D[1] W[1]`, at one input of the length that the layers keep."""
+    """Return those of `D[L] W[L] ... D[1] W[1]`, at an input of the length that layers keep."""
     activation, sigma_w2 = KINDS[kind]
     init = gaussian(sigma_w2)
     if weights == "orthogonal":
@@ -63,7 +63,7 @@ def squared_singular_values(kind: str, weights: str, width: int, num_nets: int, 
 
 
 def settled(activation: str, sigma_w2: float) -> float:
-    """The length at which the layers stand: of tanh that of the fixed point."""
+    """Return the length of the layers; for tanh it is that of the fixed point."""
     q = meanfield.fixed_point(activation, sigma_w2, 0.0).q
     return 1.0 if activation != "tanh" else q
 
@@ -76,10 +76,10 @@ def figure(seen, claims, width):
             ax.hist(s, 60, range=(0, 4), density=True, histtype="step", color=colour,
                     label=weights)  # fmt: skip
         spreads = [claim.ours for claim in claims if f", {kind}," in claim.what]
-        ax.set_title(f"{kind}: spread of s^2 {spreads[0]:.2g} (Gaussian),\n"
-                     f"{spreads[1]:.2g} (orthogonal)", fontsize=10)  # fmt: skip
+        ax.set_title(f"{kind}: spread of s^2\n{spreads[0]:.2g} (Gaussian), {spreads[1]:.2g} "
+                     "(orthogonal)", fontsize="small")  # fmt: skip
         ax.set(xlabel="singular value", yscale="log")
         bare(ax)
     axes[0].set_ylabel(f"density ({DEPTH} layers, width {width})")
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[0].legend(frameon=False, fontsize="small")
     return fig

@@ -48,14 +48,14 @@ def reproduce(config: Config) -> Reproduced:
 
 
 def inputs(width: int) -> np.ndarray:
-    """A sample of length 1, and others of given correlations with it."""
+    """Return a sample of length 1, and others of given correlations with it."""
     U = np.linalg.qr(np.random.default_rng(0).normal(size=(width, 2)))[0].T * width**0.5
     c = np.array((1.0, *STARTS))[:, None]
     return (c * U[0] + np.sqrt(1 - c**2) * U[1]).astype(np.float32)
 
 
 def theory(sigma_w: float) -> tuple[list[float], list[list[float]]]:
-    """The lengths and the correlations of the layers, from the maps."""
+    """Return the lengths and the correlations of the layers, from the maps."""
     q = [sigma_w**2 + SIGMA_B2]
     c = [[(sigma_w**2 * start + SIGMA_B2) / q[0]] for start in STARTS]
     for _ in range(DEPTH - 1):
@@ -79,14 +79,12 @@ def figure(seen, width):
             ax.plot(layers, curve, color=COLOURS[k], lw=1)
         point = meanfield.fixed_point("tanh", sigma_w**2, SIGMA_B2)
         kind = "order" if point.chi_1 < 1 else "chaos"
-        ax.set_title(f"sigma_w {sigma_w:g}, {kind}:\ncorrelations meet at {point.c:.2f}",
-                     fontsize=10)  # fmt: skip
+        ax.set_title(f"sigma_w {sigma_w:g}, {kind}:\ncorrelations meet at {point.c:.2f}")
         ax.set(xlabel="layer", ylim=(-0.05, 1.05))
         bare(ax)
-    axes[0].set_title(f"Lengths settle in a few layers\n(width {width}, lines: theory)",
-                      fontsize=10)  # fmt: skip
+    axes[0].set_title(f"Lengths settle in a few layers\n(width {width}, lines: theory)")
     axes[0].set(xlabel="layer", ylabel="length q")
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[0].legend(frameon=False, fontsize="small")
     axes[1].set_ylabel("correlation of two inputs")
     bare(axes[0])
     return fig

@@ -1,6 +1,6 @@
 """Saxe et al. 2014: linear networks learn their modes one after the other, as the exact solution.
 
-White inputs, and weights that start aligned with the modes, as the solution supposes; beside it
+Inputs are white and weights start aligned with the modes, as the solution assumes. Beside it are
 small random weights, which it does not cover.
 """
 
@@ -41,12 +41,12 @@ def reproduce(config: Config) -> Reproduced:
 
 
 def exact(t, s: float, a0: float = START):
-    """The strength of a mode of a network of two weights: `s e^(2st) / (e^(2st) - 1 + s/a0)`."""
+    """Return the strength of a mode with two weights: `s e^(2st) / (e^(2st) - 1 + s/a0)`."""
     return s / (1 + (s / a0 - 1) * np.exp(-2 * s * t))
 
 
 def half_time(s: float, num_weights: int, a0: float = START) -> float:
-    """The time from a0 to s/2: the integral of `da / (n a^(2 - 2/n) (s - a))`, n weights."""
+    """Return the time from a0 to s/2: the integral of `da / (n a^(2 - 2/n) (s - a))`."""
     n = num_weights
     if n == 2:
         return float(np.log(s / a0 - 1) / (2 * s))
@@ -56,7 +56,7 @@ def half_time(s: float, num_weights: int, a0: float = START) -> float:
 
 
 def learned(rate: float, num_weights: int, seed: int, aligned: bool = True):
-    """Times, and the strengths of the modes at them, of gradient descent."""
+    """Return times, and the strengths of the modes then, by gradient descent."""
     rng = np.random.default_rng(seed)
     d, m = len(STRENGTHS), 8
     U, V = (np.linalg.qr(rng.normal(size=(d, d)))[0] for _ in "UV")
@@ -96,16 +96,14 @@ def figure(curves, random):
             if num_weights == 2:
                 ax.plot(t, exact(t, s), color=colour, lw=1)
             ax.axvline(half_time(s, num_weights), color=colour, ls=":", lw=1)
-        ax.set_title(f"{num_weights} weights, aligned: half is learned\nwhere theory says (dotted)",
-                     fontsize=10)  # fmt: skip
+        ax.set_title(f"{num_weights} weights, aligned: half is learned\nwhere theory says (dotted)")
     t, strengths = random
     for mode, colour in zip(strengths.T, COLOURS, strict=False):
         axes[2].plot(t, mode, color=colour, lw=1)
-    axes[2].set_title("2 weights, small random start:\nthe order of the modes is the same",
-                      fontsize=10)  # fmt: skip
+    axes[2].set_title("2 weights, small random start:\nthe order of the modes is the same")
     for ax in axes:
         ax.set_xlabel("time = learning rate x steps")
         bare(ax)
     axes[0].set_ylabel("strength of a mode (3 x 3 network)")
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[0].legend(frameon=False, fontsize="small")
     return fig

@@ -40,14 +40,14 @@ def reproduce(config: Config) -> Reproduced:
 
 
 def critical_sigma_b2() -> float:
-    """By the library's critical point."""
+    """Return sigma_b2 of the package's critical point."""
     point = meanfield.critical_point("tanh", sigma_w2=SIGMA_W2)
     assert point is not None
     return float(point.sigma_b2)
 
 
 def second_critical_sigma_b2() -> float:
-    """By bisection on q with Gauss-Hermite sums: chi_1 = 1, then what q needs of the biases."""
+    """Return it by bisection on q with Gauss-Hermite sums: chi_1 = 1, then sigma_b2 from q."""
     import numpy as np
 
     z, weight = np.polynomial.hermite_e.hermegauss(120)

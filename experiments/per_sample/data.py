@@ -7,7 +7,7 @@ from jaxmlp import datasets
 
 
 def split(config: Config, key, rng):
-    """(train, test), pixels in [0, 1]."""
+    """Return (train, test), with pixels in [0, 1]."""
     if config.mnist is None:
         train, test = datasets.train_test_split(datasets.digits(), key=key)
     else:
@@ -21,7 +21,7 @@ def split(config: Config, key, rng):
 
 
 def flip(Y, share: float, num_classes: int, rng):
-    """Labels with a share of them moved to any other class; and which."""
+    """Return labels of which a share was changed to another class, and which were."""
     n, flipped = part(share, len(Y), "flips", "labels"), np.zeros(len(Y), bool)
     flipped[rng.choice(len(Y), n, replace=False)] = True
     shift = np.where(flipped, rng.integers(1, num_classes, len(Y)), 0)
@@ -29,7 +29,7 @@ def flip(Y, share: float, num_classes: int, rng):
 
 
 def part(share: float, total: int, does: str, what: str) -> int:
-    """How many a share of the total is; none is refused."""
+    """Return how many a share of the total is; refuse a share that gives 0."""
     number = round(share * total)
     if number == 0:
         raise ValueError(f"a share of {share} {does} none of {total} {what}")

@@ -12,8 +12,8 @@ from jaxmlp.plotting.style import BLUE, COLOURS, VERMILION, bare, median_band
 
 
 def flipped(config: Config, runs: list[Run]):
-    """Precision and recall of each score; average precision through the epochs."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.2), layout="constrained")
+    """Draw precision and recall of each score, and average precision against the epochs."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
     curves = {
         f"{score}: {np.median(precisions(runs, score)):.2f}": [
             precision_recall_curve(run.flipped, run.scores[score])[:2] for run in runs
@@ -24,7 +24,7 @@ def flipped(config: Config, runs: list[Run]):
     before, after = (np.median(precisions(runs, score)) for score in list(runs[0].scores)[:2])
     left.set_title(
         f"Flipped labels found by GraNd: average precision\n{before:.2f} before "
-        f"training, {after:.2f} after {config.score_epoch} epochs", fontsize=10,
+        f"training, {after:.2f} after {config.score_epoch} epochs",
     )  # fmt: skip
     history = {
         name: [[average_precision(run.flipped, s) for s in getattr(run.watched, field)]
@@ -35,19 +35,19 @@ def flipped(config: Config, runs: list[Run]):
     right.set(ylabel="average precision", ylim=(-0.02, 1.04))
     grand = np.median(history["GraNd"], axis=0)
     right.set_title(f"GraNd finds them best at epoch {grand.argmax()}: {grand.max():.2f};\n"
-                    f"at epoch {config.epochs} it is {grand[-1]:.2f}", fontsize=10)  # fmt: skip
+                    f"at epoch {config.epochs} it is {grand[-1]:.2f}")  # fmt: skip
     return figure
 
 
 def training(config: Config, runs: list[Run]):
-    """The noise scale through the epochs; norms by layer, in the first repetition."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.2), layout="constrained")
+    """Draw the noise scale against the epochs, and norms by layer of the first repetition."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
     noise = np.concatenate([run.watched.noise for run in runs])
     through_epochs({f"median and range of {len(noise)} networks": noise}, left)
     left.set(ylabel="simple noise scale (samples)", yscale="log")
     first, last = np.median(noise, axis=0)[[0, -1]]
-    left.set_title(f"Noise scale: {first:,.0f} samples before training,\n"
-                   f"{last:,.0f} at epoch {config.epochs}", fontsize=10)  # fmt: skip
+    left.set_title(f"The noise scale grows from {first:,.0f} samples before training to "
+                   f"{last:,.0f} at epoch {config.epochs}")  # fmt: skip
     watched, times = runs[0].watched, sorted({0, config.score_epoch, config.epochs})
     stages = {f"epoch {t}": watched.layer_norms[t] for t in times}
     norms_by_layer(stages, runs[0].flipped, right)
@@ -55,8 +55,8 @@ def training(config: Config, runs: list[Run]):
 
 
 def pruning(rows: list[dict]):
-    """Test accuracy against the share of the training samples kept."""
-    figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.2), sharey=True, layout="constrained")
+    """Draw the test accuracy against the share of the training samples that is kept."""
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.5), sharey=True, layout="constrained")
     scores = list(dict.fromkeys(row["score"] for row in rows))
     shares = sorted({row["share"] for row in rows})
     for ax, keep, i in zip(axes, KEEP, (0, -2), strict=True):
@@ -68,14 +68,14 @@ def pruning(rows: list[dict]):
         ax.set(xlabel="share of the training samples kept")
         grand, chance = (np.median(groups[score][:, i]) for score in (scores[1], "random"))
         ax.set_title(f"Keep the {keep} {shares[i]:.0%} by {scores[1]}:\n"
-                     f"{grand:.1%} right; at random {chance:.1%}", fontsize=10)  # fmt: skip
+                     f"{grand:.1%} right; at random {chance:.1%}")  # fmt: skip
     axes[0].set_ylabel("test accuracy")
     axes[1].get_legend().remove()
     return figure
 
 
 def digits(config: Config, run: Run):
-    """The 20 samples with the largest gradient, and the 10 largest whose label is true."""
+    """Draw the 20 samples with the largest gradient, and the 10 largest with a true label."""
     order = np.argsort(-run.scores[f"GraNd, epoch {config.score_epoch}"], kind="stable")
     shown = np.concatenate([order[:20], order[~run.flipped[order]][:10]])
     framed, side = run.flipped[shown], round(run.pixels.shape[1] ** 0.5)
@@ -86,7 +86,7 @@ def digits(config: Config, run: Run):
     figure, axes = plt.subplots(3, 10, figsize=(7.8, 3.4), layout="constrained")
     images(run.pixels[shown].reshape(-1, side, side), axes.flat, captions, framed)
     title = f"Of the 20 digits with the largest gradient, {framed[:20].sum()} have a flipped label"
-    figure.suptitle(f"{title} (framed).\nLast row: the largest with a true label", fontsize=10)
+    figure.suptitle(f"{title} (framed).\nLast row: the largest with a true label")
     return figure
 
 
@@ -155,8 +155,10 @@ def norms_by_layer(stages, flipped, ax):
         left = at[-1] + 2
     ax.set_xticks(ticks, labels)
     ax.set(xlabel="layer", ylabel="norm of a sample's gradient", yscale="log")
-    times = f"flipped label {', '.join(ratios)} times true label"
-    ax.set_title(f"Median norm over all layers:\n{times}", fontsize=10)
+    ax.set_title(
+        f"With a flipped label the gradient is {', '.join(ratios)} times that of a true one "
+        "(medians)"
+    )
     ax.legend(frameon=False)
     return bare(ax)
 
@@ -169,7 +171,7 @@ def images(pictures, axes, captions, framed):
     """
     for ax, picture, caption, frame in zip(axes, pictures, captions, framed, strict=True):
         ax.imshow(picture, cmap="gray_r")
-        ax.set_title(caption, fontsize=8, color=VERMILION if frame else "black", pad=3)
+        ax.set_title(caption, fontsize="small", color=VERMILION if frame else "black", pad=3)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set(visible=bool(frame), color=VERMILION, linewidth=2.5)
     return axes

@@ -1,4 +1,4 @@
-"""What training on a part of the samples is worth."""
+"""The accuracy after training on a part of the samples."""
 
 import itertools
 
@@ -13,14 +13,14 @@ KEEP = ("hardest", "easiest")
 
 
 def kept(score, share: float, keep: str):
-    """The rows with the highest ("hardest") or lowest ("easiest") scores, in their own order."""
+    """Return the rows with the highest ("hardest") or lowest ("easiest") scores, in order."""
     n = data.part(share, len(score), "keeps", "samples")
     order = np.argsort(score, kind="stable")
     return np.sort(order[-n:] if keep == "hardest" else order[:n])
 
 
 def accuracy(config: Config, run: Run, rows) -> float:
-    """Test accuracy after training on these rows, in as many steps as all of them would take."""
+    """Return the test accuracy after training on these rows, with the steps that all take."""
     J = objective(config, run.train)
     params, for_order = start(J, run.key)
     steps, per_epoch = (-(-n // config.batch_size) for n in (len(run.Y), len(rows)))
@@ -33,7 +33,7 @@ def accuracy(config: Config, run: Run, rows) -> float:
 
 
 def pruning(config: Config, seed: int, run: Run) -> list[dict]:
-    """A row for each score, direction and share of one repetition; share 1 is all samples."""
+    """Return a row for each score, direction and share of a repetition; share 1 is all."""
     rows, on_all = [], accuracy(config, run, np.arange(len(run.Y)))
     for score, keep in itertools.product(run.scores, KEEP):
         cell = {"seed": seed, "score": score, "keep": keep}
@@ -45,5 +45,5 @@ def pruning(config: Config, seed: int, run: Run) -> list[dict]:
 
 
 def without_flipped(config: Config, run: Run) -> float:
-    """Test accuracy after training on the samples whose label is true."""
+    """Return the test accuracy after training on the samples whose label is true."""
     return accuracy(config, run, np.flatnonzero(~run.flipped))

@@ -1,4 +1,4 @@
-"""What was found, as a table and in sentences; medians over the repetitions."""
+"""The results as a table and in sentences, with medians over the repetitions."""
 
 import itertools
 
@@ -15,17 +15,17 @@ def average_precision(flipped, score) -> float:
 
 
 def precisions(runs: list[Run], score: str) -> list[float]:
-    """Average precision of a score in finding the flipped labels, one for each repetition."""
+    """Return a score's average precision in finding flipped labels, for each repetition."""
     return [average_precision(run.flipped, run.scores[score]) for run in runs]
 
 
 def reached(rows: list[dict], **cell) -> list[float]:
-    """The accuracies of a cell, one for each repetition."""
+    """Return the accuracies of a cell, one for each repetition."""
     return [r["accuracy"] for r in rows if all(r[name] == cell[name] for name in cell)]
 
 
 def summary(config: Config, runs: list[Run], rows: list[dict]) -> list[dict]:
-    """A row for each score; medians over the repetitions."""
+    """Return a row for each score, with medians over the repetitions."""
     table = []
     for score in runs[0].scores:
         top = [r.flipped[kept(r.scores[score], config.flipped, "hardest")].mean() for r in runs]
@@ -45,7 +45,7 @@ def summary(config: Config, runs: list[Run], rows: list[dict]) -> list[dict]:
 
 
 def statements(config: Config, runs: list[Run], rows: list[dict], clean: list[float]) -> list[str]:
-    """What else was seen; `clean` are the accuracies without the flipped samples."""
+    """Return rows of other results. clean: the accuracies without the flipped samples."""
     correlations, owned = [], []
     for run in runs:
         size = np.linalg.norm(run.train.X, axis=1)

@@ -1,4 +1,4 @@
-"""Networks in training, and the scores that they give to every sample."""
+"""Training networks, and the scores of every sample on the way."""
 
 import functools
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from jaxmlp import datasets, numerics
 
 
 class Watched(NamedTuple):
-    """What is seen of n networks in training, at epochs t = 0, 1, ...
+    """Hold what is measured of n networks in training, at epochs t = 0, 1, ...
 
     layer_norms (t, m, L), grand, el2n, loss (t, m): means over the networks. noise (n, t).
     """
@@ -27,7 +27,7 @@ class Watched(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One repetition. pixels: of train, as they were; Y: the labels given."""
+    """Hold a repetition. pixels: of train, not standardised. Y: the labels given, some flipped."""
 
     train: Any
     test: Any
@@ -51,7 +51,7 @@ def optimizer(learning_rate: float):
 
 @functools.cache
 def observer(J):
-    """The compiled `observe(params, X, Y)` -> Watched of one network at one moment; one walk."""
+    """Return the compiled `observe(params, X, Y) -> Watched` of one network, by one walk."""
 
     def error(A, dZ, layer):
         return numerics.norm(dZ, axis=1)  # at the output dZ is the softmax error a - y
@@ -68,13 +68,13 @@ def observer(J):
 
 
 def start(J, key):
-    """A network's parameters, and the key of the order in which it meets the samples."""
+    """Return a network's parameters, and the key that shuffles its samples."""
     for_params, for_order = jax.random.split(key)
     return J.mlp.init(for_params, "he"), for_order
 
 
 def watch(config: Config, J, X, Y, key) -> Watched:
-    """Train networks, and look at every sample before the first epoch and after each."""
+    """Train networks; score every sample before the first epoch and after each."""
     networks = []
     for i in range(config.num_networks):
         params, for_order = start(J, jax.random.fold_in(key, i))

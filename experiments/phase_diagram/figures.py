@@ -10,15 +10,16 @@ from jaxmlp import plotting
 
 
 def draw(config: Config, diagram, rows: list[dict]):
-    """The plane with its dots."""
-    figure, ax = plt.subplots(figsize=(7, 4.6), layout="constrained")
+    """Draw the plane with its dots."""
+    figure, ax = plt.subplots(figsize=(8, 5), layout="constrained")
     plotting.phase_diagram(diagram, ax)
     measured_factors(rows, ax)
+    named_weights(config, ax)
     ratios = [row["measured"] / row["predicted"] for row in rows if row["predicted"] > 0]
     worst = max((abs(math.log(r)) for r in ratios if r > 0), default=math.nan)
     figure.suptitle(
         f"{len(rows)} measured factors (dots, {config.num_nets} networks each) are within "
-        f"{math.expm1(worst):.0%} of chi_1", fontsize=11,
+        f"{math.expm1(worst):.0%} of chi_1",
     )  # fmt: skip
     return figure
 
@@ -29,6 +30,16 @@ def measured_factors(rows: list[dict], ax):
     w2, b2, chi = ([row[name] for row in rows] for name in ("sigma_w2", "sigma_b2", "measured"))
     ax.scatter(
         w2, b2, c=np.clip(chi, plane.norm.vmin, plane.norm.vmax), norm=plane.norm,
-        cmap=plane.cmap, edgecolors="black", linewidths=0.8, s=60, zorder=3,
+        cmap=plane.cmap, edgecolors="black", linewidths=1.5, s=90, zorder=3,
     )  # fmt: skip
+    return ax
+
+
+def named_weights(config: Config, ax):
+    """Mark lecun and he, which have no biases, on the lower edge."""
+    for name, w2 in (("lecun", 1.0), ("he", 2.0)):
+        if w2 < config.largest_w2:
+            ax.plot(w2, 0, "^", color="black", ms=9, clip_on=False, zorder=5)
+            ax.annotate(name, (w2, 0), (0, 8), textcoords="offset points", ha="center",
+                        va="bottom", zorder=5)  # fmt: skip
     return ax

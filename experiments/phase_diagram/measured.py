@@ -9,7 +9,7 @@ from jaxmlp import initializers, meanfield
 
 
 def criticality() -> list[dict]:
-    """A row for each activation: critical points, and gradient factors of named weights."""
+    """Return a row for each activation: critical points, and factors of named weights."""
 
     def point(p, why: str) -> str:
         if p is None:
@@ -30,7 +30,7 @@ def criticality() -> list[dict]:
 
 
 def plane(config: Config):
-    """The theory on a grid."""
+    """Return the theory on a grid."""
     w2, b2, n = config.largest_w2, config.largest_b2, config.points
     return meanfield.phase_diagram(
         config.activation, np.linspace(w2 / n, w2, n), np.linspace(0, b2, n)
@@ -38,7 +38,7 @@ def plane(config: Config):
 
 
 def measure(config: Config) -> list[dict]:
-    """The factor of |dz|^2 a layer, geometric mean over the deeper half, beside chi_1."""
+    """Return the factor of |dz|^2 a layer, its mean over the deeper half, beside chi_1."""
     n, depth = config.dots, config.depth
     w2 = np.linspace(0, config.largest_w2, n + 1)[1:] - config.largest_w2 / (2 * n)
     b2 = np.linspace(0, config.largest_b2, n + 1)[:-1] + config.largest_b2 / (2 * n)

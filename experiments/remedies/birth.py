@@ -13,8 +13,11 @@ from jaxmlp import meanfield
 
 
 class Born(NamedTuple):
-    """Networks at birth: measured `(num_nets, L)`, log10 of |dS[l]| over |dS[L]|; its prediction,
-    None for weights that the theory does not know."""
+    """Hold networks at birth.
+
+    measured: `(num_nets, L)`, log10 of |dS[l]| / |dS[L]|. predicted: None for weights that the
+    theory does not know.
+    """
 
     kind: Kind
     measured: np.ndarray
@@ -22,13 +25,13 @@ class Born(NamedTuple):
 
     @property
     def change(self) -> float:
-        """Decades from the last hidden layer to the first, the mean of the networks."""
+        """Return the decades from the last hidden layer to the first, as a mean of networks."""
         mean = self.measured.mean(axis=0)
         return float(mean[0] - mean[-2])
 
     @property
     def z(self) -> np.ndarray:
-        """Mean of the networks minus prediction in standard errors, for the hidden layers."""
+        """Return the networks' mean minus prediction in standard errors, for hidden layers."""
         error = self.predicted.sd[:-1] / np.sqrt(len(self.measured))
         return (self.measured.mean(axis=0) - self.predicted.mean)[:-1] / error
 
@@ -36,8 +39,8 @@ class Born(NamedTuple):
 def born(config: Config, kind: Kind) -> Born:
     """Measure networks of a kind, and predict them.
 
-    One digit, since an rms over a batch has another mean; one output, so that the direction of the
-    last dS is not that of the weights.
+    There is one input, because a root mean square over a batch has another mean. There is one
+    output, so that the direction of the last dS does not depend on the weights.
     """
     X, Y = np.asarray(common.digits(2)[0][:1], np.float32), np.zeros((1, 1), np.float32)
     sizes = (X.shape[1], *[config.width] * config.depth, 1)
@@ -56,7 +59,7 @@ def born(config: Config, kind: Kind) -> Born:
 
 
 def rows(found: list[Born]) -> common.Rows:
-    """A row for each kind and layer."""
+    """Yield a row for each kind and layer."""
     return [
         {
             "activation": b.kind.activation, "init": b.kind.init, "cure": b.kind.cure,
@@ -69,3 +72,16 @@ def rows(found: list[Born]) -> common.Rows:
         for b in found
         for l in range(b.measured.shape[1])
     ]  # fmt: skip
+
+
+def summary(b: Born) -> dict[str, Any]:
+    """Return the numbers of one kind."""
+    predicted = b.predicted.mean if b.predicted else [np.nan] * 2
+    return {
+        "activation": b.kind.activation,
+        "init": b.kind.init,
+        "cure": b.kind.cure,
+        "decades at birth": b.change,
+        "predicted": float(predicted[0] - predicted[-2]),
+        "largest |z|": float(np.abs(b.z).max()) if b.predicted else np.nan,
+    }

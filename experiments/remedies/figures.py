@@ -25,7 +25,7 @@ FLAT, LEARNT, CHANCE = 2, 0.9, 0.2  # decades lost or gained; accuracies of 1 an
 
 
 def cures(config: Config, found: list, table: list[dict]):
-    """A column for each activation: flow at birth with theory as line, accuracies below."""
+    """Draw a column for each activation: flow at birth with theory as line, then accuracies."""
     acts = list(config.activations)
     figure, axes = plt.subplots(
         2, len(acts), figsize=(3.3 * len(acts) + 1.6, 7.2), sharey="row", squeeze=False,
@@ -40,12 +40,12 @@ def cures(config: Config, found: list, table: list[dict]):
     axes[0, 0].set(ylabel="log10 of |dS| over output's")
     axes[0, 0].set_yscale("symlog", linthresh=2, linscale=1.5)
     axes[0, 0].set_ylim(bottom=1.2 * low)
-    figure.suptitle(finding(config, table), fontsize=11)
+    figure.suptitle(finding(config, table))
     return figure
 
 
 def flow_at_birth(b, ax):
-    """Draw theory as a line with its band, the measured mean as points."""
+    """Draw theory as a line with its band, and the measured means as points."""
     colour, L = COLOURS[b.kind.name], b.measured.shape[1]
     if b.predicted:
         plotting.prediction_band(b.predicted, ax, color=colour, label=None)
@@ -72,7 +72,7 @@ def accuracies(rows: list[dict], ax):
 
 
 def finding(config: Config, table: list[dict]) -> str:
-    """What the table says: which cures train every activation, and what flatness is worth."""
+    """Return the finding: which cures train every activation, and if a flat flow is enough."""
     flat = [row for row in table if abs(row["decades at birth"]) < FLAT]
     untrained = [row for row in flat if row["accuracy"] < CHANCE]
     failed = {row["cure"] for row in table if row["accuracy"] < LEARNT}

@@ -1,4 +1,4 @@
-"""The kinds of networks, and networks of a kind."""
+"""The kinds of networks, and drawing networks of a kind."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from experiments.remedies.options import CURES
 
 
 class Kind(NamedTuple):
-    """A hidden activation, an initialisation, and what is done for depth: a name, and MLP's own."""
+    """Hold a hidden activation, an initialisation, and a cure: its name and options of MLP."""
 
     activation: str
     init: str
@@ -26,10 +26,10 @@ class Kind(NamedTuple):
         return jaxmlp.MLP(sizes, hidden=self.activation, output=output, **options)
 
     def draw(self, sizes, seeds) -> list:
-        """The parameters at birth, one network for each seed.
+        """Return the parameters at birth, one network for each seed.
 
-        W and b depend on the initialisation alone: one plain network draws them for most kinds, so
-        that little is compiled.
+        W and b depend only on the initialisation. So a plain network draws them for most kinds,
+        and little is compiled.
         """
         plain = Kind("linear", self.init, "none")
         mlp = (self if self.residual == "rezero" else plain).mlp(sizes, "linear")
@@ -40,7 +40,7 @@ PLAIN = ("lecun", "he", "orthogonal")
 
 
 def kinds_of(activations, cures) -> list[Kind]:
-    """All kinds; a remedy meets he weights in ReLU networks, and lecun weights in others."""
+    """Return all kinds; with remedies, ReLU networks have he weights and others lecun."""
     found = []
     for act in activations:
         for cure in cures or CURES:

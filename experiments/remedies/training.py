@@ -1,4 +1,4 @@
-"""How well networks of a kind fit digits."""
+"""Training networks of a kind on digits."""
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,9 @@ from experiments.remedies.options import Config
 
 
 def trained(config: Config, kind: Kind) -> common.Rows:
-    """Train networks of a kind by gradient descent: a row for each learning rate and seed.
+    """Train networks of a kind by gradient descent; return a row for each rate and seed.
 
-    accuracy: of the last epoch, each batch as it was met; that of chance for a network that
+    accuracy: of the last epoch, each batch before its update; that of chance if the network
     diverged.
     """
     X, Y = common.digits(config.num_samples)
@@ -41,10 +41,21 @@ def trained(config: Config, kind: Kind) -> common.Rows:
 
 
 def best(rows: common.Rows) -> tuple[float, list[float]]:
-    """The learning rate of highest mean accuracy, and its networks' accuracies."""
+    """Return the learning rate of highest mean accuracy, and its networks' accuracies."""
     rates = dict.fromkeys(row["learning_rate"] for row in rows)
     own = {
         rate: [row["accuracy"] for row in rows if row["learning_rate"] == rate] for rate in rates
     }
     rate = max(own, key=lambda rate: np.mean(own[rate]))
     return rate, own[rate]
+
+
+def summary(rows: common.Rows) -> dict[str, float]:
+    """Return the best learning rate of one kind, and what its seeds reached with it."""
+    rate, accuracies = best(rows)
+    return {
+        "best rate": rate,
+        "accuracy": float(np.mean(accuracies)),
+        "lowest": min(accuracies),
+        "highest": max(accuracies),
+    }

@@ -1,4 +1,4 @@
-"""The figures: what the networks decide, and how they got there."""
+"""The figures: decision regions, and learning curves."""
 
 import matplotlib.pyplot as plt
 
@@ -7,7 +7,7 @@ from jaxmlp import plotting
 
 
 def regions(networks: list[Trained], data):
-    """Decision regions side by side."""
+    """Draw decision regions side by side."""
     figure, axes = plt.subplots(1, 3, figsize=(8, 3.2), sharey=True, layout="constrained")
     for ax, network in zip(axes, networks, strict=True):
 
@@ -16,14 +16,14 @@ def regions(networks: list[Trained], data):
 
         plotting.decision_regions(classify, data.X, data.Y, ax)
         share = f"{network.right} of {len(data.Y)} right, {network.right / len(data.Y):.1%}"
-        ax.set_title(f"{network.name}\n{share}", fontsize=10)
+        ax.set_title(f"{network.name}\n{share}")
         ax.label_outer()
     figure.suptitle("A hidden layer without a non-linearity leaves the boundaries straight")
     return figure
 
 
 def curves(networks: list[Trained]):
-    """Loss with L2, and accuracy, against the step."""
+    """Draw loss with L2, and accuracy, against the step."""
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
     for ax, ylabel in zip(axes, ("loss with L2", "accuracy"), strict=True):
         field = ylabel.split()[0]

@@ -1,4 +1,4 @@
-"""The shapes of the lecture (E1) and its claims (C1-C3), beside what was measured."""
+"""The shapes of the lecture (E1) and its claims (C1-C3), beside measurements."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ NOTES_SHAPES = {
 
 
 def shapes(data, seed: int) -> tuple[list[dict], list[str]]:
-    """E1: every shape beside the notes', and two slips beside the right thing."""
+    """Return E1: every shape beside the notes', and two slips beside the right ones."""
     mlp = jaxmlp.MLP((2, 4, 3), hidden="relu", output="softmax")
     J, params = jaxmlp.Objective(mlp, "cross_entropy"), mlp.init(jax.random.key(seed), "he")
     arrays = jaxmlp.as_dict(params) | {"A0 = X": data.X}
@@ -41,7 +41,7 @@ def shapes(data, seed: int) -> tuple[list[dict], list[str]]:
 
 
 def summary(network: Trained, data) -> dict[str, Any]:
-    """The network's line in the table."""
+    """Return the network's line in the table."""
     return {
         "network": network.name,
         "parameters": network.J.mlp.num_parameters,
@@ -53,7 +53,7 @@ def summary(network: Trained, data) -> dict[str, Any]:
 
 
 def statements(networks: list[Trained], data) -> list[str]:
-    """C1-C3 as numbers, beside what was published."""
+    """Return C1-C3 as numbers, beside the published ones."""
     regression, linear, bent = networks
     X, mlp = data.X, regression.J.mlp
     one = one_regression(linear.params)

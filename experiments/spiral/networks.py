@@ -1,4 +1,4 @@
-"""The three networks, and how they are trained."""
+"""The three networks, and their training."""
 
 import itertools
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from jaxmlp import datasets
 
 
 class Trained(NamedTuple):
-    """A network after training; loss (with L2) and accuracy at `steps`, number of points right."""
+    """Hold a network after training: loss (with L2) and accuracy at `steps`, points right."""
 
     name: str
     J: Any
@@ -26,12 +26,12 @@ class Trained(NamedTuple):
 
 
 def samples(config: Config):
-    """The published spiral for seed 0, else one drawn from the seed."""
+    """Return the published spiral for seed 0, else one drawn from the seed."""
     return datasets.spiral(None if config.seed == 0 else jax.random.key(config.seed))
 
 
 def starts(config: Config) -> list[tuple[str, Any, Any]]:
-    """Name, objective and first parameters of each network: 0.01 x standard normal, biases 0.
+    """Return name, objective and first parameters of each: 0.01 x standard normal, biases 0.
 
     The two networks with a hidden layer start from the same weights.
     """
@@ -59,7 +59,7 @@ def starts(config: Config) -> list[tuple[str, Any, Any]]:
 
 
 def train(config: Config, data) -> list[Trained]:
-    """Every network, trained for as many steps."""
+    """Train every network for the same number of steps."""
     networks, n = starts(config), config.num_steps
     with common.progress("steps") as report:
         return [
@@ -69,7 +69,7 @@ def train(config: Config, data) -> list[Trained]:
 
 
 def train_one(config: Config, data, name: str, J, params, report) -> Trained:
-    """One network, by the notes' gradient descent."""
+    """Train one network by the notes' gradient descent."""
 
     @jax.jit
     def total(params, X, Y):
@@ -91,11 +91,11 @@ def train_one(config: Config, data, name: str, J, params, report) -> Trained:
 
 
 def classes(mlp, params, X):
-    """The class of each point: the largest output."""
+    """Return the class of each point, that of the largest output."""
     return np.asarray(mlp.apply(params, X)).argmax(axis=1)
 
 
 def one_regression(params):
-    """C2: the layers of a network without non-linearity as one, W1 W2 and b1 W2 + b2."""
+    """Return C2: the layers of a linear network as one, W1 W2 and b1 W2 + b2."""
     p = jaxmlp.as_dict(params)
     return (jaxmlp.Layer(p["W1"] @ p["W2"], p["b1"] @ p["W2"] + p["b2"]),)

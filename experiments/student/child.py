@@ -1,4 +1,4 @@
-"""Run one file of a student's and keep what it answered: a script that knows no right answer.
+"""Run one file of a student and save its answer. This script does not know the right answer.
 
 It imports nothing of this project: `python child.py FILE TASK OUT LIMIT`.
 """
@@ -38,7 +38,7 @@ def answered(file: str, task: str):
 
 
 def source(file: str) -> bytes | str:
-    """The file as it is, or the code cells of a notebook without their magic."""
+    """Return the file as it is, or the code cells of a notebook without magic commands."""
     read = pathlib.Path(file).read_bytes()
     if not file.endswith(".ipynb"):
         return read
@@ -49,7 +49,7 @@ def source(file: str) -> bytes | str:
 
 
 def words(file: str, error: Exception) -> str:
-    """One line: where in the file, of which type, and the first line of what it says."""
+    """Return an error as one line: where in the file, its type, the first line of its text."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == file]
     if isinstance(error, SyntaxError):
@@ -60,7 +60,7 @@ def words(file: str, error: Exception) -> str:
 
 
 def structure(x, arrays: list):
-    """Lists and dicts as they are, with the number of an array in the place of each leaf."""
+    """Return lists and dicts with each leaf replaced by the number of its array."""
     import numpy as np
 
     if isinstance(x, dict):
@@ -78,7 +78,7 @@ def structure(x, arrays: list):
 
 
 def keep(out: str, about: dict, arrays: list) -> None:
-    """Write about.json and the arrays, under names that no student gives."""
+    """Write about.json and the arrays, under names that no student can choose."""
     import numpy as np
 
     folder = pathlib.Path(out)

@@ -24,7 +24,7 @@ LOSSES = {
 
 
 def problem(sizes: tuple[int, ...], hidden: str, loss: str, seed: int):
-    """J, parameters, X and Y in float64; biases too, so that no step is right by their being 0."""
+    """Return J, parameters, X and Y in float64. Biases are not 0, or a wrong step may pass."""
     import jax
     import numpy as np
 
@@ -50,7 +50,7 @@ def problem(sizes: tuple[int, ...], hidden: str, loss: str, seed: int):
 
 
 def save_task(path: Path, params: Any, X, Y) -> None:
-    """Write what the child hands to `backward`, and nothing else."""
+    """Write what the child passes to `backward`, and nothing else."""
     import jax
     import numpy as np
 
@@ -59,7 +59,7 @@ def save_task(path: Path, params: Any, X, Y) -> None:
 
 
 def template(sizes: tuple[int, ...], hidden: str, loss: str) -> str:
-    """A file to be filled in: the forward pass and the shapes, `...` in each step back."""
+    """Return a file to be filled in: forward pass and shapes, `...` for each step back."""
     L, (output, A_L) = len(sizes) - 1, OUTPUTS.get(loss, ("linear", "Z"))
     numbers = range(1, L + 1)
     names = ", ".join(f"W{l}, b{l}" for l in numbers)

@@ -1,4 +1,4 @@
-"""A student's own process: started, watched, and ended with all that it has started."""
+"""The process of a student's file: it is started, watched, and ended with its children."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ MOST_PRINTED = 10_000  # characters of what a file prints that are kept
 
 
 class Answer(NamedTuple):
-    """What a file returned as lists, dicts and arrays; why it returned nothing; what it printed."""
+    """Hold what a file returned (lists, dicts, arrays), its error, and what it printed."""
 
     returned: Any
     crash: str
@@ -22,7 +22,7 @@ class Answer(NamedTuple):
 
 
 def run(file: Path, folder: Path, task: Path, limit: float) -> Answer:
-    """Run one file with an empty folder for its answer."""
+    """Run one file, with an empty folder for its answer."""
     if not file.is_file():
         return Answer(None, "no such file", "")
     command = [sys.executable, str(CHILD), str(file), str(task), str(folder), str(limit)]
@@ -62,7 +62,7 @@ def end(process: subprocess.Popen) -> None:
 
 
 def restored(structure: dict[str, Any], folder: Path) -> Any:
-    """Lists, dicts and arrays as the child wrote them down; of anything else its type's name."""
+    """Return the lists, dicts and arrays that the child saved; for others the type's name."""
     import numpy as np
 
     with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:

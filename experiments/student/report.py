@@ -1,4 +1,4 @@
-"""One line for each file, and one page."""
+"""The results as one line for each file, and as a page."""
 
 import html
 from pathlib import Path
@@ -8,7 +8,7 @@ from experiments.student.process import Answer
 
 
 class Verdict(NamedTuple):
-    """A file, what it answered, and the certificate if it answered with something."""
+    """Hold a file, its answer, and the certificate if there is an answer."""
 
     file: Path
     answer: Answer
@@ -20,7 +20,7 @@ class Verdict(NamedTuple):
 
 
 def lines(verdicts: list[Verdict]) -> list[dict[str, Any]]:
-    """name, passed, first wrong step, mistake, and what to mend in a sentence."""
+    """Return rows: name, passed, first wrong step, mistake, and what to mend."""
     names = [verdict.file.name for verdict in verdicts]
     return [
         {
@@ -41,7 +41,7 @@ def mistakes(verdict: Verdict) -> str:
 
 
 def sentence(verdict: Verdict) -> str:
-    """What to mend, in one sentence for each mistake; nothing for a right gradient."""
+    """Return what to mend, a sentence for each mistake; "" for a right gradient."""
     certificate = verdict.certificate
     if certificate is None:
         return verdict.answer.crash
@@ -61,7 +61,7 @@ def sentence(verdict: Verdict) -> str:
 
 
 def page(verdict: Verdict) -> str:
-    """The certificate, what the file printed, and the file, as HTML."""
+    """Return the certificate, what the file printed, and the file, as HTML."""
     from jaxmlp import report
 
     certificate = verdict.certificate

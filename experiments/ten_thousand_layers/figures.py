@@ -19,17 +19,17 @@ def birth_and_learning(config: Config, flows: dict, history, per_epoch: int):
     lost = {name: log10[-2] - log10[0] for name, log10 in flows.items()}
     left.set_title(
         f"{config.depth:,} tanh layers: Gaussian weights lose\n{lost['gaussian']:.0f} decades, "
-        f"orthogonal ones {lost['orthogonal']:.1f}", fontsize=10,
+        f"orthogonal ones {lost['orthogonal']:.1f}",
     )  # fmt: skip
     bare(left)
     step = per_epoch * (np.arange(len(history.accuracy)) + 0.5)
     right.plot(step, history.accuracy, "o-", color=BLUE)
     right.axhline(0.1, color="0.5", ls="--", lw=1)
-    right.text(0, 0.115, "guessing", fontsize=8, color="0.35")
+    right.text(0, 0.115, "guessing", fontsize="small", color="0.35")
     right.set(xlabel="step", ylabel="training accuracy, as batches were met", ylim=(0, 1))
     right.set_title(
         f"Orthogonal: {history.accuracy[-1]:.0%} of the digits right\nafter "
-        f"{per_epoch * len(history.accuracy)} steps of SGD", fontsize=10,
+        f"{per_epoch * len(history.accuracy)} steps of SGD",
     )  # fmt: skip
     bare(right)
     return figure

@@ -20,13 +20,13 @@ def objective(config: Config) -> jaxmlp.Objective:
 
 
 def orthogonal(config: Config) -> Initializer:
-    """Orthogonal weights times sqrt(sigma_w2)."""
+    """Return orthogonal weights times sqrt(sigma_w2)."""
     draw = jax.nn.initializers.orthogonal(config.sigma_w2**0.5)
     return Initializer("orthogonal", draw, config.sigma_b2)
 
 
 def at_birth(config: Config, J, X, Y) -> tuple[dict[str, np.ndarray], common.Rows, tuple]:
-    """log10 of dZ by layer for both weights, what is lost, and the orthogonal parameters."""
+    """Return log10 of dZ for both weights, the decades lost, and the orthogonal parameters."""
     flows, rows = {}, []
     flow = jaxmlp.gradient_flow(J, statistics=False, recompute=not config.save_all)
     for init in (gaussian(config.sigma_w2, config.sigma_b2), orthogonal(config)):
@@ -41,7 +41,7 @@ def at_birth(config: Config, J, X, Y) -> tuple[dict[str, np.ndarray], common.Row
 
 
 def trained(config: Config, J, params, X, Y, report):
-    """The history of `fit`, and how long it took, compilation included."""
+    """Return the history of `fit`, and its seconds, compilation included."""
     begun = time.perf_counter()
     steps = config.epochs * -(-len(X) // config.batch_size)
     panel = jaxmlp.panel(
@@ -57,7 +57,7 @@ def trained(config: Config, J, params, X, Y, report):
 
 
 def summary(config: Config, J, history, steps: int, seconds: float) -> common.Rows:
-    """What was reached, how long it took, and how much memory it held."""
+    """Return accuracy, loss, seconds and memory."""
     per_epoch = steps // config.epochs
     last = min(config.epochs, max(1, 30 // per_epoch))  # epochs that hold the last 30 updates
     parameters = sum(a * b + b for a, b in zip(J.mlp.sizes, J.mlp.sizes[1:], strict=False))

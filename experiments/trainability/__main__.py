@@ -26,6 +26,9 @@ def main(config: Config) -> None:
             results.csv(held, "_claims")
             common.table("What the map of tanh shows", held)
         results.figure(figures.draw(config, rows, finding(per_column)))
+        if config.html:
+            with results.path(".html") as path:
+                path.write_text(measured.page(config, rows, X, Y, results.provenance()))
 
 
 def finding(per_column: common.Rows) -> str:

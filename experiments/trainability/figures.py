@@ -27,7 +27,7 @@ def draw(config: Config, rows: common.Rows, title: str):
     for ax, kind in zip(axes[0], kinds, strict=True):
         image = accuracy_map(config, [row for row in rows if row["map"] == kind], ax)
         theory(config, kind, ax)
-        ax.set_title(TITLES[kind], fontsize=9)
+        ax.set_title(TITLES[kind])
         ax.set_xlabel("sigma_w2")
     axes[0, 0].set_ylabel("hidden layers")
     figure.colorbar(image, ax=axes[0], label="training accuracy")
@@ -35,7 +35,7 @@ def draw(config: Config, rows: common.Rows, title: str):
     figure.suptitle(
         f"{title}\nwidth {config.width}, batch {config.batch_size}, {config.num_steps} steps of "
         f"SGD {config.learning_rate:g}, {config.num_samples:,} {data}, median of "
-        f"{config.num_seeds} seeds", fontsize=10,
+        f"{config.num_seeds} seeds",
     )  # fmt: skip
     return figure
 
@@ -69,5 +69,5 @@ def theory(config: Config, kind: str, ax) -> None:
         beyond = np.where(np.isfinite(xi), np.minimum(xi, 10 * limits[1]), 10 * limits[1])
         ax.plot(w2, np.where(np.isnan(xi), np.nan, beyond), color="white", lw=3)
         ax.plot(w2, np.where(np.isnan(xi), np.nan, beyond), color=VERMILION, lw=1.6, label="6 xi_c")
-        ax.legend(frameon=True, fontsize=8, loc="upper right")
+        ax.legend(frameon=True, fontsize="small", loc="upper right")
     ax.set_ylim(limits)

@@ -1,4 +1,4 @@
-"""The maps: every network of a depth is trained at once; a column ends at chance."""
+"""The maps. All networks of a depth are trained at once; a column ends at chance."""
 
 import functools
 from statistics import median
@@ -11,7 +11,9 @@ from scipy.stats import spearmanr
 import jaxmlp
 from experiments import common
 from experiments.trainability.options import Config
-from jaxmlp import Layer, datasets, meanfield
+from jaxmlp import Layer, datasets, meanfield, report
+from jaxmlp.initializers import gaussian
+from jaxmlp.sweep import pages
 
 CLASSES = 10
 CHANCE = 0.2  # an accuracy below it, twice that of guessing, is called chance
@@ -23,7 +25,7 @@ KINDS = {
 
 
 def samples(config: Config):
-    """X, standardised, and Y."""
+    """Return X, standardised, and Y."""
     if config.mnist is None:
         return common.digits(config.num_samples)
     (data,) = datasets.standardize(datasets.mnist(config.mnist, "train"))
@@ -31,7 +33,7 @@ def samples(config: Config):
 
 
 def trained_map(config: Config, kind: str, X, Y, report) -> common.Rows:
-    """A row for each cell that was trained; a column ends after two depths at chance."""
+    """Yield a row for each trained cell; a column ends after two depths at chance."""
     rows, at_chance = [], dict.fromkeys(config.sigma_w2s, 0)
     for done, depth in enumerate(config.depths, start=1):
         live = [w2 for w2 in config.sigma_w2s if at_chance[w2] < 2]
@@ -46,7 +48,7 @@ def trained_map(config: Config, kind: str, X, Y, report) -> common.Rows:
 
 
 def train(config: Config, kind: str, depth: int, w2s: list[float], X, Y) -> list[list[float]]:
-    """The training accuracy of each seed for each variance; NaN is none right."""
+    """Return the training accuracy of each seed for each variance."""
     # The same normal numbers for every variance
     options = dict(KINDS[kind])
     sigma_b2 = options.pop("sigma_b2")
@@ -58,7 +60,7 @@ def train(config: Config, kind: str, depth: int, w2s: list[float], X, Y) -> list
         for W, b in (unit_normals(run, seeds, sigma_b2) for run in J.mlp.runs)
     ]
 
-    # Train, and look at all samples
+    # Train, and classify all samples
     trained, _ = jaxmlp.fit_many(
         J, tuple(networks), X, Y, optimizer=config.learning_rate, num_steps=config.num_steps,
         batch_size=config.batch_size, key=jax.random.key(config.seed),
@@ -68,7 +70,7 @@ def train(config: Config, kind: str, depth: int, w2s: list[float], X, Y) -> list
 
 
 def unit_normals(run, seeds: list[int], sigma_b2: float) -> tuple[np.ndarray, np.ndarray]:
-    """W `(seeds, ...)` at sigma_w2 = 1 and b of some layers, each drawn from its own number."""
+    """Return W `(seeds, ...)` at sigma_w2 = 1 and b of a run; layer l is drawn from seed and l."""
     d_in, d_out = run.shape
     numbers = range(run.first, run.first + (run.count or 1))
     drawn = [
@@ -82,9 +84,34 @@ def unit_normals(run, seeds: list[int], sigma_b2: float) -> tuple[np.ndarray, np
 
 @functools.partial(jax.jit, static_argnums=0)
 def _accuracy(mlp, networks, X, Y):
-    """The share of X that each network classifies right."""
+    """Return the share of X that each network classifies right."""
     one = lambda params: jnp.mean(jnp.argmax(mlp.apply(params, X), axis=1) == Y)  # noqa: E731
     return jax.lax.map(one, networks)
+
+
+def page(config: Config, rows: common.Rows, X, Y, provenance) -> str:
+    """The explorer: the flow of each cell's network at birth, beside the accuracy it came to."""
+    accuracy = {(row["map"], row["sigma_w2"], row["depth"]): row["accuracy"] for row in rows}
+    networks, flows = [], []
+    for kind in config.maps:
+        options = KINDS[kind]
+        inits = {gaussian(w2, options["sigma_b2"]).name: w2 for w2 in config.sigma_w2s}
+        table = jaxmlp.depth_sweep(
+            activations=options["hidden"], inits=tuple(inits), depths=config.depths,
+            residuals=(options.get("residual"),), width=config.width, seeds=(config.seed,),
+            X=X[: config.batch_size], Y=Y[: config.batch_size], num_classes=CLASSES,
+        )  # fmt: skip
+        for row in table.summary():
+            reached = accuracy.get((kind, inits[row["init"]], row["depth"]))
+            networks.append({"remedy": pages.remedy(row), **row, "accuracy": reached})
+            flows.append(
+                table.select(init=row["init"], depth=row["depth"]).columns()["log10_stream"]
+            )
+    bands = list(pages.predictions(networks))
+    return report.explorer(
+        networks, flows, bands=bands, beside="init", title="To which depth networks train",
+        provenance=provenance,
+    )  # fmt: skip
 
 
 # --- against theory -------------------------------------------------------------------------------
@@ -92,7 +119,7 @@ def _accuracy(mlp, networks, X, Y):
 
 @functools.cache
 def xi_c(kind: str, sigma_w2: float) -> float:
-    """The depth scale of the correlation of two inputs; NaN where no length is fixed."""
+    """Return the depth scale of the correlation of two inputs; NaN if no length is fixed."""
     options = KINDS[kind]
     if "residual" in options:
         return np.nan
@@ -103,7 +130,7 @@ def xi_c(kind: str, sigma_w2: float) -> float:
 
 
 def scales(config: Config, rows: common.Rows) -> common.Rows:
-    """A row for each map and variance: the depth at which half the samples are right, and xi_c."""
+    """Return for each map and variance the depth at which half the samples are right, xi_c."""
     found = []
     for kind in dict.fromkeys(row["map"] for row in rows):
         for w2 in config.sigma_w2s:
@@ -115,7 +142,7 @@ def scales(config: Config, rows: common.Rows) -> common.Rows:
 
 
 def half_depth(column: common.Rows) -> float:
-    """The depth at which the accuracy falls through 0.5; inf if it does not, 0 if never above."""
+    """Return the depth at which the accuracy falls below 0.5; inf if not, 0 if never above."""
     good = [i for i, row in enumerate(column) if row["accuracy"] >= 0.5]
     if not good:
         return 0.0
@@ -127,7 +154,7 @@ def half_depth(column: common.Rows) -> float:
 
 
 def claims(rows: common.Rows, per_column: common.Rows) -> common.Rows:
-    """What the map of tanh must show, beside what was measured; none for other grids."""
+    """Return what the map of tanh must show, beside the measured; [] for other grids."""
     own = {row["sigma_w2"]: row for row in per_column if row["map"] == "tanh"}
     # at depth 60; of a column that ended before, its last
     deep = {

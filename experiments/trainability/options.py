@@ -30,6 +30,8 @@ class Config(common.Options):
     num_samples: int = 1792
     """digits that the networks learn; whole batches, because a last batch of a few samples at the
     full rate makes the edge a lottery"""
+    html: bool = False
+    """write a page to choose networks on and look at, too"""
     mnist: Path | None = None
     """folder with the IDX files of MNIST, to learn its first digits instead"""
 

@@ -1,6 +1,6 @@
 """What vanishes in a deep network, what does not, and which weights never move?
 
-The product of activation derivatives against the gradient itself, weights that a step leaves as
-they are to the last bit, ReLU units that died, and what the lecture says of activations, measured
-on handwritten digits and on the spiral.
+The product of activation derivatives is compared with the gradient itself. Weights that a step does
+not change by a bit are counted, and so are dead ReLU units. The lecture's statements about
+activations are measured on handwritten digits and on the spiral.
 """

@@ -18,12 +18,14 @@ def main(config: Config) -> None:
         results.figure(figures.draw_bits(m.bits), "_bits")
         results.figure(figures.draw_training(config, m), "_training")
         results.figure(figures.draw_activations(m), "_activations")
+        results.figure(figures.draw_dead(m), "_dead")
 
 
 if __name__ == "__main__":
     smoke = {
         "depth": 5, "width": 8, "num_samples": 50, "step_depths": (3,), "num_steps": 20,
-        "race_rates": (0.1,), "race_epochs": (3, 3), "train_depths": (3,), "train_epochs": 2,
+        "race_rates": (0.1,), "race_epochs": (3, 3), "train_depths": (3,), "train_rates": (0.1,),
+        "train_epochs": 2,
         "num_seeds": 1,
     }  # fmt: skip
     common.run(main, common.parse(Config, experiments.vanishing.__doc__, **smoke))

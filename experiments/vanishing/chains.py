@@ -12,10 +12,10 @@ from jaxmlp import initializers
 
 
 class Chain(NamedTuple):
-    """What is left k = 0..depth layers below the output, as log10 relative to the output.
+    """Hold what is left k = 0..depth layers below the output, as log10 relative to the output.
 
-    product: of the rms of act'(Z) over samples and units of each layer passed. largest: of its
-    largest entry, so that no path has more. gradient: rms over samples of the norm of dZ.
+    product: of the root mean square of act'(Z) in each layer. largest: of the largest act'(Z) in
+    each layer, which no path can exceed. gradient: the root mean square norm of dZ.
     """
 
     product: Any
@@ -36,7 +36,7 @@ def chain(config: Config, init: str) -> Chain:
 
 
 def gain_2(config: Config, hidden: str):
-    """The gradient of `Chain` with weights of variance 4 / fan_in, a factor of 2 a layer."""
+    """Return the gradient of `Chain` for weights of variance 4 / fan_in, a factor 2 a layer."""
     X, Y = digits(config)
     J = network(X, config.depth, config.width, hidden)
     return relative_gradient(J, draw(J, initializers.gaussian(4.0), config.seed), X, Y)
@@ -48,7 +48,7 @@ def relative_gradient(J, params, X, Y):
 
 
 def ceiling(depth: int) -> float:
-    """log10 of 0.25^depth, the largest product of so many sigmoid derivatives."""
+    """Return log10 of 0.25^depth, the largest product of `depth` sigmoid derivatives."""
     return depth * math.log10(0.25)
 
 

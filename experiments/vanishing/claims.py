@@ -1,4 +1,4 @@
-"""The sentences of the lecture, each held against the numbers."""
+"""The statements of the lecture, each compared with the numbers."""
 
 import math
 
@@ -11,7 +11,7 @@ BLOW_UP = 100.0  # |A|; those of sigmoid and tanh are at most 1
 
 
 def claims(m: Measured) -> list[dict]:
-    """Hold the lecture's sentences against the numbers."""
+    """Return the lecture's statements beside the numbers."""
     gradients = {init: c.gradient for init, c in m.chains.items()}
     early, (dead, *leaky) = deepest(m.bits)["sigmoid"], m.units
     reach = deepest_learned(m.grid)
@@ -35,7 +35,7 @@ def claims(m: Measured) -> list[dict]:
 
 
 def claims_of_speed(races: list[dict]) -> list[dict]:
-    """D6, D7, D13, H4; numbers stand in the order of the races: digits, then spiral."""
+    """Return D6, D7, D13, H4, with numbers in the order of the races: digits, then spiral."""
     epochs = {act: [r["epochs"] for r in races if r["activation"] == act] for act in RACERS}
 
     def faster(claim: str, quick: str, slow: str) -> dict:
@@ -58,7 +58,7 @@ def claims_of_speed(races: list[dict]) -> list[dict]:
 
 
 def claims_of_size(races: list[dict], grid: list[dict]) -> list[dict]:
-    """D7, D10: in any race, or as an overflow in any network of growing depth."""
+    """Return D7, D10: in any race, or as an overflow in any network of growing depth."""
     rows = []
     for claim, act in (("D7  ReLU can blow up", "relu"), ("D10 ELU can blow up", "elu")):
         largest = [row["largest_A"] for row in races if row["activation"] == act]

@@ -12,7 +12,7 @@ DEAD, LIVE = slice(0, 4), slice(4, 8)  # of 8 hidden units
 
 
 def half_dead(config: Config, hidden: str):
-    """One hidden layer, and parameters with which half of its units have z <= -1 on all samples."""
+    """Return a network and parameters with which half its units have z <= -1 on all samples."""
     X, _ = digits(config)
     J = network(X, 1, 8, hidden)
     first, last = draw(J, "he", config.seed)
@@ -21,13 +21,15 @@ def half_dead(config: Config, hidden: str):
 
 
 def largest_z(params, X, Y=None):
-    """Of each unit that starts dead, over the samples."""
+    """Return the largest z over the samples of each unit that starts dead."""
     return (X @ params[0].W[:, DEAD] + params[0].b[DEAD]).max(axis=0)
 
 
 def dead_units(config: Config, hidden: str) -> tuple[dict, tuple]:
-    """Train beside live units; return the largest magnitudes of their gradient and what becomes
-    of them, and `(steps, largest z)`."""
+    """Train dead units beside live ones; return a row and `(steps, largest z)`.
+
+    The row has the largest magnitudes of their gradient, and how many come to life.
+    """
     (X, Y), (J, params) = digits(config), half_dead(config, hidden)
     every = max(1, config.num_steps // 50)
     trained, history = jaxmlp.fit(

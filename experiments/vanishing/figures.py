@@ -10,12 +10,12 @@ from experiments.vanishing.options import Config
 from experiments.vanishing.steps import deepest, unmoved
 from experiments.vanishing.training import LEARNED, RACERS, TARGET, deepest_learned
 from jaxmlp import plotting
-from jaxmlp.plotting.style import COLOURS, bare, written_map
+from jaxmlp.plotting.style import ACTIVATIONS, COLOURS, GREY, bare, written_map
 
 
 def draw_products(m: Measured):
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(8, 3.8), width_ratios=(3, 2), layout="constrained"
+        1, 2, figsize=(8, 4), width_ratios=(3, 2), layout="constrained"
     )
     lines = {f"{init}: gradient": c.gradient for init, c in m.chains.items()}
     points = {f"{init}: product": c.product for init, c in m.chains.items()}
@@ -23,10 +23,11 @@ def draw_products(m: Measured):
     relative_to_output(m.gains, right, factor=2)
     told = ", ".join(f"{i} $10^{{{c.gradient[-1]:.1f}}}$" for i, c in m.chains.items())
     top = ceiling(len(m.chains["he"].gradient) - 1)
-    left.set_title(f"sigmoid: gradient {told},\nproduct at most $10^{{{top:.1f}}}$", fontsize=10)
+    left.set_title(f"sigmoid: gradient {told}; product of derivatives at most $10^{{{top:.1f}}}$")
     told = ", ".join(f"{act} $10^{{{line[-1]:.1f}}}$" for act, line in m.gains.items())
-    right.set_title(f"weights of gain 2:\n{told}", fontsize=10)
+    right.set_title(f"weights of gain 2: gradient {told}")
     right.set_ylabel("")
+    figure.suptitle("The derivatives of the activation are half of it: the weights multiply in too")
     return figure
 
 
@@ -36,38 +37,51 @@ def draw_bits(rows: list[dict]):
     unchanged_bits(rows, axes)
     for ax, (act, one) in zip(axes, own.items(), strict=True):
         stay, zero = (f"{unmoved(one)[name]:.0%}" for name in ("unchanged", "zero gradient"))
-        title = f"{act}, {one[0]['init']}: {stay} stay,\n{zero} of gradients are 0"
-        ax.set_title(title, fontsize=10)
+        ax.set_title(f"{act}, {one[0]['init']}:\n{stay} unchanged,\ngradient 0 in {zero}")
     told, depth = unmoved(own["sigmoid"]), own["sigmoid"][0]["depth"]
-    same = f"keeps every bit of {told['frozen']} of {told['layers']} sigmoid layers"
-    figure.suptitle(f"{depth} hidden layers: one step {same}", fontsize=11)
+    figure.suptitle(
+        f"After one step of gradient descent {told['frozen']} of the {told['layers']} layers of a "
+        f"sigmoid network with {depth} hidden layers did not change by one bit"
+    )
     return figure
 
 
 def draw_training(config: Config, m: Measured):
-    figure, (loss, depth) = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
-    plotting.learning_curves(m.curves, loss)
+    figure, (loss, depth) = plt.subplots(1, 2, figsize=(8, 3.7), layout="constrained")
+    curves = {act: m.curves[act] for act in RACERS}
+    plotting.learning_curves(curves, loss)
+    for line in loss.lines:
+        line.set_color(ACTIVATIONS.get(str(line.get_label()), GREY))
+    loss.legend()
     loss.axhline(TARGET, color="black", lw=0.8, ls="--")
     loss.set(xscale="log", ylabel=f"loss on digits, rate {config.race_rates[0]:g}")
     times = ", ".join(f"{row['activation']} {row['epochs']:.0f}" for row in m.races[: len(RACERS)])
-    loss.set_title(f"epochs to a loss of {TARGET:g}:\n{times}", fontsize=9)
+    loss.set_title(f"Epochs to a loss of {TARGET:g}: {times}")
     accuracy_by_depth(m.grid, depth)
     reach = ", ".join(f"{act} {d}" for act, d in deepest_learned(m.grid).items())
-    depth.set_title(f"deepest with an accuracy of {LEARNED:g}:\n{reach}", fontsize=9)
+    rates = ", ".join(f"{rate:g}" for rate in config.train_rates)
+    depth.set_title(f"Deepest with an accuracy of {LEARNED:g}, best of the rates {rates}: {reach}")
     return figure
 
 
 def draw_activations(m: Measured):
-    figure, (size, dead) = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
-    largest_activations(m.races, size)
+    figure, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+    largest_activations(m.races, ax)
     largest = {
         act: max(r["largest_A"] for r in m.races if r["activation"] == act) for act in RACERS
     }
-    told = ", ".join(f"{act} {A:.2g}" for act, A in largest.items())
-    size.set_title(f"largest |A| of two hidden layers:\n{told}", fontsize=9)
-    largest_inputs(m.paths, dead)
-    told = ", ".join(f"{a} {(Z[-1] > 0).sum()}" for a, (_, Z) in m.paths.items())
-    dead.set_title(f"of 4 dead units revive:\n{told}", fontsize=9)
+    told = [
+        f"{act} {A:.2g}" if np.isfinite(A) else f"{act} overflows" for act, A in largest.items()
+    ]
+    ax.set_title(f"Largest |A| of two hidden layers while training: {', '.join(told)}")
+    return figure
+
+
+def draw_dead(m: Measured):
+    figure, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+    largest_inputs(m.paths, ax)
+    told = ", ".join(f"{(Z[-1] > 0).sum()} with {a}" for a, (_, Z) in m.paths.items())
+    ax.set_title(f"Of 4 dead units revive: {told}")
     return figure
 
 
@@ -84,13 +98,13 @@ def relative_to_output(lines, ax, *, factor, points=None):
         its lines.
     """
     for colour, (label, values) in zip(COLOURS, lines.items(), strict=False):
-        ax.plot(values, color=colour, lw=2, label=label)
+        ax.plot(values, color=colour, label=label)
     for colour, (label, values) in zip(COLOURS, (points or {}).items(), strict=False):
-        ax.plot(values, "o", color=colour, mfc="white", ms=5, markevery=5, label=label)
+        ax.plot(values, "o", color=colour, mfc="white", markevery=5, label=label)
     k = np.arange(max(map(len, lines.values())))
-    ax.plot(k, k * np.log10(factor), "--", color="black", lw=1.2, label=f"${factor:g}^k$")
+    ax.plot(k, k * np.log10(factor), "--", color="black", label=f"${factor:g}^k$")
     ax.set(xlabel="k, layers below the output", ylabel="log10, relative to the output")
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend()
     return bare(ax)
 
 
@@ -113,7 +127,7 @@ def unchanged_bits(rows, axes):
         ax.spines[["top", "right"]].set_visible(False)
         ax.label_outer()
     bar = axes[0].figure.colorbar(image, ax=list(axes), pad=0.02)
-    bar.set_label("share of weights whose bits do not change")
+    bar.set_label("share of weights unchanged")
     return axes
 
 
@@ -123,17 +137,17 @@ def largest_inputs(paths, ax):
     `Z (len(x), units)`. A unit is active on some sample where its line is above 0.
     """
     for colour, (label, (x, Z)) in zip(COLOURS, paths.items(), strict=False):
-        first, *_ = ax.plot(x, Z, color=colour, lw=1.5)
+        first, *_ = ax.plot(x, Z, color=colour)
         first.set_label(label)
     ax.axhline(0, color="black", lw=0.8, ls="--")
     ax.set(xlabel="step", ylabel="largest z over the samples", yscale="symlog")
     ax.set_ylim(top=40 * max(1, *(np.max(Z) for _, Z in paths.values())))
-    ax.legend(frameon=False, fontsize=8, loc="upper left")
+    ax.legend(loc="upper left")
     return bare(ax)
 
 
 def largest_activations(rows, ax):
-    """Draw the largest |A| as bars, log y, grouped by problem and rate; what is infinite says so.
+    """Draw the largest |A| as bars, log y, grouped by problem and rate; infinity is an arrow.
 
     `rows` are dictionaries of problem, rate, activation and largest_A, every activation in every
     group.
@@ -142,15 +156,21 @@ def largest_activations(rows, ax):
     activations = _distinct(rows, "activation")
     finite = [row["largest_A"] for row in rows if np.isfinite(row["largest_A"])]
     top, width = 4 * max(finite, default=1), 0.8 / len(activations)
-    for i, (activation, colour) in enumerate(zip(activations, COLOURS, strict=False)):
+    ax.set_yscale("log")
+    for i, activation in enumerate(activations):
         sizes = np.array([row["largest_A"] for row in rows if row["activation"] == activation])
         at = np.arange(len(groups)) + (i + 0.5) * width - 0.4
+        colour = ACTIVATIONS.get(activation, GREY)
         bars = ax.bar(at, np.minimum(sizes, top), width, color=colour, label=activation)
-        ax.bar_label(bars, [f"{size:.2g}" for size in sizes], fontsize=7, padding=1)
+        said = [f"{size:.2g}" if np.isfinite(size) else "" for size in sizes]
+        ax.bar_label(bars, said, fontsize="small", padding=1)
+        for x in at[~np.isfinite(sizes)]:
+            ax.annotate("", (x, 8 * top), (x, top), arrowprops={"arrowstyle": "->", "lw": 2,
+                        "color": colour})  # fmt: skip
     ax.set_xticks(range(len(groups)), groups)
-    ax.set(ylabel="largest |A| while training", yscale="log")
+    ax.set(ylabel="largest |A| while training")
     ax.set_ylim(top=100 * top)
-    ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
+    ax.legend(ncols=len(activations), loc="upper left", title="an arrow: it overflows")
     return bare(ax)
 
 
@@ -161,7 +181,7 @@ def accuracy_by_depth(rows, ax):
     """
     cells = {(row["activation"], row["depth"]): row["accuracy"] for row in rows}
     written_map(
-        ax, cells, form=".2f", fontsize=9, norm=Normalize(0, 1), cmap="cividis",
+        ax, cells, form=".2f", fontsize="small", norm=Normalize(0, 1), cmap="cividis",
         is_dark=lambda accuracy: not accuracy > 0.5,
     )  # fmt: skip
     ax.set_xlabel("hidden layers")

@@ -11,7 +11,7 @@ from experiments.vanishing.training import race, train
 
 
 class Measured(NamedTuple):
-    """All that is told and drawn; each part is what its function returns."""
+    """Hold all results; each field is what the function of that name returns."""
 
     chains: dict[str, Chain]
     gains: dict[str, Any]
@@ -24,7 +24,7 @@ class Measured(NamedTuple):
 
 
 def measure(config: Config, results: common.Results) -> Measured:
-    """Measure part after part, and write each table as soon as it is there."""
+    """Measure part after part, and write each table as soon as it is finished."""
     chains = {init: chain(config, init) for init in ("lecun", "he")}
     results.csv(products(chains))
     bits = [row for act in ("sigmoid", "tanh", "relu") for row in one_step(config, act)]
@@ -44,7 +44,7 @@ def measure(config: Config, results: common.Results) -> Measured:
 
 
 def products(chains: dict[str, Chain]) -> list[dict]:
-    """A row for each network and number of layers below the output."""
+    """Return a row for each network and number of layers below the output."""
     return [
         {"init": init, "layers_below": k, **dict(zip(c._fields, row, strict=True))}
         for init, c in chains.items()

@@ -16,7 +16,7 @@ class Config(common.Options):
     num_samples: int = 500
     """digits that the networks are shown"""
     learning_rate: float = 0.1
-    """of the one step, of the dead units and of the networks of growing depth"""
+    """of the one step and of the dead units"""
     step_depths: tuple[int, ...] = (5, 10, 20, 30, 50)
     """hidden layers of the networks that take one step"""
     num_steps: int = 1000
@@ -27,6 +27,8 @@ class Config(common.Options):
     """epochs to give up after, on digits and on the spiral"""
     train_depths: tuple[int, ...] = (1, 2, 5, 10, 20, 50)
     """hidden layers of the networks that are trained"""
+    train_rates: tuple[float, ...] = (0.01, 0.03, 0.1)
+    """learning rates that they are trained at, the best of which counts"""
     train_epochs: int = 30
     """epochs that they are trained for"""
     num_seeds: int = 3
@@ -39,5 +41,5 @@ def check(config: Config) -> None:
         config, "depth", "width", "step_depths", "num_steps", "race_epochs", "train_depths",
         "train_epochs", "num_seeds",
     )  # fmt: skip
-    common.check_positive(config, "learning_rate", "race_rates")
+    common.check_positive(config, "learning_rate", "race_rates", "train_rates")
     common.digits(config.num_samples)

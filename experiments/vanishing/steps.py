@@ -13,10 +13,10 @@ from experiments.vanishing.options import Config
 
 
 def one_step(config: Config, hidden: str) -> list[dict]:
-    """Take one step of gradient descent; the share of each layer's weights that keep all bits.
+    """Take one step of gradient descent; return the share of each layer's unchanged weights.
 
-    And of those whose gradient is exactly zero. Weights only: biases start at 0, where every
-    small number is still seen.
+    Also return the share whose gradient is exactly zero. Biases are not counted: they start at 0,
+    to which even the smallest step makes a difference.
     """
     (X, Y), optimizer, rows = digits(config), optax.sgd(config.learning_rate), []
     for depth in config.step_depths:
@@ -38,19 +38,19 @@ def one_step(config: Config, hidden: str) -> list[dict]:
 
 
 def same_bits(old, new):
-    """Which float32 numbers are the same to the last bit."""
+    """Return which float32 numbers are the same to the last bit."""
     return np.asarray(old).view(np.uint32) == np.asarray(new).view(np.uint32)
 
 
 def deepest(rows: list[dict]) -> dict[str, list[dict]]:
-    """The rows of each activation's deepest network."""
+    """Return the rows of each activation's deepest network."""
     depth = max(row["depth"] for row in rows)
     acts = dict.fromkeys(row["activation"] for row in rows)
     return {a: [r for r in rows if (r["activation"], r["depth"]) == (a, depth)] for a in acts}
 
 
 def unmoved(rows: list[dict]) -> dict[str, Any]:
-    """Of one network: layers without a changed bit, and means over its layers."""
+    """Return for one network the layers without a changed bit, and means over its layers."""
     return {
         "layers": len(rows),
         "frozen": sum(row["unchanged"] == 1 for row in rows),

@@ -3,7 +3,9 @@
 import math
 from statistics import median
 
+import jax
 import numpy as np
+import optax
 
 import jaxmlp
 from experiments import common
@@ -37,7 +39,7 @@ def race(config: Config, report) -> tuple[list[dict], dict]:
 
 
 def one_race(config: Config, X, Y, act: str, rate: float, epochs: int) -> list[tuple]:
-    """For each seed the losses, and the largest |A| of the hidden layers while training."""
+    """Return for each seed the losses, and the largest |A| of hidden layers while training."""
     J = network(X, 2, config.width, act, int(Y.max()) + 1)
     fn, runs = J.mlp.activations[0].fn, []
 
@@ -57,25 +59,33 @@ def one_race(config: Config, X, Y, act: str, rate: float, epochs: int) -> list[t
 
 
 def train(config: Config, report) -> list[dict]:
-    """Train networks of growing depth; the median accuracy of the last epoch, losses not finite."""
+    """Train networks of growing depth at several learning rates, so that none decides by itself.
+
+    A row for each activation and depth: the accuracy of the last epoch, median over the seeds, at
+    the rate where it is best; how many networks, of all rates, had a loss that is not finite.
+    """
     (X, Y), rows = digits(config), []
+    seeds, rates = common.seeds(config, config.num_seeds), config.train_rates
     cells = [(act, depth) for act in INITS for depth in config.train_depths]
     for done, (act, depth) in enumerate(cells, start=1):
-        J, ends = network(X, depth, config.width, act), []
-        for seed in common.seeds(config, config.num_seeds):
-            _, history = jaxmlp.fit(
-                J, draw(J, INITS[act], seed), X, Y, batch_size=BATCH,
-                optimizer=config.learning_rate, epochs=config.train_epochs,
-            )  # fmt: skip
-            ends.append((float(history.accuracy[-1]), math.isfinite(history.loss[-1])))
-        accuracy, finite = zip(*ends, strict=True)
-        row = {"activation": act, "init": INITS[act], "depth": depth}
-        rows.append(row | {"accuracy": median(accuracy), "overflows": finite.count(False)})
+        J = network(X, depth, config.width, act)
+        drawn = [draw(J, INITS[act], seed) for seed in seeds]
+        many = jax.tree.map(lambda *leaves: np.stack(leaves), *(drawn * len(rates)))
+        _, history = jaxmlp.fit_many(
+            J, many, X, Y, batch_size=BATCH, optimizer=optax.sgd, epochs=config.train_epochs,
+            learning_rates=np.repeat(rates, len(seeds)),
+        )  # fmt: skip
+        diverged = np.asarray(history.diverged)
+        accuracies = np.where(diverged, 0.0, history.accuracy[:, -1])
+        medians = np.median(accuracies.reshape(len(rates), -1), axis=1)
+        best = int(medians.argmax())
+        row = {"activation": act, "init": INITS[act], "depth": depth, "rate": rates[best]}
+        rows.append(row | {"accuracy": float(medians[best]), "overflows": int(diverged.sum())})
         report(done, len(cells))
     return rows
 
 
 def deepest_learned(grid: list[dict]) -> dict[str, int]:
-    """The deepest network of each activation that learned; 0 where none did."""
+    """Return the deepest network of each activation that learned; 0 if none did."""
     deep = [(row["activation"], row["depth"]) for row in grid if row["accuracy"] >= LEARNED]
     return {act: max((depth for a, depth in deep if a == act), default=0) for act in INITS}

@@ -1,7 +1,7 @@
 """Activations: each function with its hand-derived derivative beside it.
 
-`derivative(Z, A)` is written in the saved output `A = fn(Z)` wherever that spares keeping `Z`.
-At a kink every derivative follows the convention of JAX's autodiff of `fn`:
+`derivative(Z, A)` is written in the saved output `A = fn(Z)` if `Z` is then not needed.
+At a kink every derivative is what JAX's autodiff of `fn` gives:
 
 | activation | kink | derivative there |
 |---|---|---|

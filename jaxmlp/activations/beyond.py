@@ -23,27 +23,31 @@ selu = Activation(
 )
 
 
-def _normal_cdf(Z):
-    return _erfc(-Z / math.sqrt(2)) / 2
+# Hendrycks & Gimpel 2016, "Gaussian error linear units": z P(z), derivative P(z) + z p(z), with P
+# and p the distribution function and density of a standard normal variable. gelu_tanh replaces
+# P(z) by (1 + tanh(u)) / 2 with u = sqrt(2/pi) (z + 0.044715 z^3); the number is theirs.
+_GELU_ENDS = 9.0  # beyond it z e^(-z^2 / 2) is below the rounding of 1: 9 e^-40.5 is 2e-17
 
 
-def _normal_pdf(Z):
-    return jnp.exp(-(Z**2) / 2) / math.sqrt(2 * math.pi)
+def _d_gelu(Z, A):
+    P, p = _erfc(-Z / math.sqrt(2)) / 2, jnp.exp(-(Z**2) / 2) / math.sqrt(2 * math.pi)
+    return P + Z * p
 
 
-# Hendrycks & Gimpel 2016, "Gaussian error linear units"; exact, then with tanh(u),
-# u = sqrt(2/pi) (z + 0.044715 z^3).
 gelu = Activation(
     "gelu",
     functools.partial(jax.nn.gelu, approximate=False),
-    lambda Z, A: _normal_cdf(Z) + Z * _normal_pdf(Z),
+    _d_gelu,
     asymptote=GATE,
-    threshold=9.0,  # z e^(-z^2 / 2) is below the rounding of 1 from there on
+    threshold=_GELU_ENDS,
 )
 
 
 def _tanh_u(Z):
-    """tanh(u), and u's derivative; z is cut where tanh(u) is 1, before z^3 leaves the range."""
+    """Return tanh(u) and the derivative of u.
+
+    z is cut at 10, before z^3 can leave the range. There tanh(u) is 1 to rounding.
+    """
     z, c = jnp.clip(Z, -10, 10), math.sqrt(2 / math.pi)
     return jnp.tanh(c * (z + 0.044715 * z**3)), c * (1 + 3 * 0.044715 * z**2)
 
@@ -58,7 +62,7 @@ gelu_tanh = Activation(
     lambda Z: Z * (0.5 * (1 + _tanh_u(Z)[0])),
     _d_gelu_tanh,
     asymptote=GATE,
-    threshold=9.0,
+    threshold=_GELU_ENDS,
 )
 
 
@@ -74,11 +78,11 @@ erf = Activation(
     _erf,
     lambda Z, A: 2 / math.sqrt(math.pi) * jnp.exp(-(Z**2)),
     asymptote=FLAT,
-    threshold=9.0,
+    threshold=_GELU_ENDS,  # e^(-z^2) ends before it
 )
 sin = Activation("sin", jnp.sin, lambda Z, A: jnp.cos(Z))
-# Not (1 - |A|)^2, which has lost half its digits at z = 1e4 in float32. It decays as z^-2, too
-# slowly to be called 0 beyond some threshold.
+# The derivative is not written (1 - |A|)^2: that has lost half its digits at z = 1e4 in float32.
+# softsign has no asymptote here, because its derivative falls only as z^-2.
 softsign = Activation("softsign", jax.nn.soft_sign, lambda Z, A: (1 / (1 + jnp.abs(Z))) ** 2)
 hard_tanh = Activation(
     "hard_tanh",

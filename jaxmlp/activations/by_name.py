@@ -1,4 +1,4 @@
-"""Activations by name, the arguments of a factory included: `leaky_relu:0.1`."""
+"""Activations by name. A name may carry numbers for its factory: `leaky_relu:0.1`."""
 
 from jaxmlp import named
 from jaxmlp.activations import beyond, lecture
@@ -19,18 +19,18 @@ _KNOWN = (
 
 
 def names() -> tuple[str, ...]:
-    """Return every name that `get` knows, `softmax` (an output) included."""
+    """Return every name that `get` knows. All can be hidden but `softmax`."""
     return tuple(_KNOWN)
 
 
 def get(activation: str | Activation) -> Activation:
-    """Return the activation of that name; an `Activation` comes back as it is.
+    """Return the activation of that name; an `Activation` is returned as it is.
 
     A name may carry the arguments of its factory, as on a command line: `"leaky_relu:0.1"`.
 
     Raises:
-      ValueError: for a name that is unknown (the nearest is suggested), and for arguments that
-        are not finite numbers or too many.
+      ValueError: for an unknown name (a near one is suggested), for arguments that are not finite
+        numbers, and for too many of them.
       TypeError: for anything else, such as a bare function.
 
     Example:

@@ -1,4 +1,4 @@
-"""One activation of several, which one a number says that is known at run time only."""
+"""One of several activations, chosen by a number that is known only when the program runs."""
 
 import functools
 from collections.abc import Callable
@@ -10,20 +10,16 @@ from jaxmlp.activations.description import Activation
 
 
 class Choice(NamedTuple):
-    """Stand for `several[which]` in one compiled program, for functions that go through `of_act`.
-
-    A single function is given twice: compiled without a switch its last bits may be others.
-    """
+    """Stand for `several[which]` in one compiled program; `of_act` calls functions of it."""
 
     several: tuple[Activation, ...]
     which: Any
 
 
 def of_act(act: Activation | Choice, function: Callable, slopes: tuple, *args: Any) -> Any:
-    """Return `function(act, slopes, *args)`, of the chosen one if act is a Choice.
+    """Return `function(act, slopes, *args)`; if act is a Choice, of the activation chosen.
 
-    slopes: what the activation takes after its own arguments: PReLU's slope, else nothing. A
-    Choice may hold PReLU, so that its other functions are given () instead.
+    slopes: `(slope,)` for PReLU, else (). If a Choice holds PReLU, its other activations get ().
     """
     if isinstance(act, Activation):
         return function(act, slopes, *args)
@@ -31,4 +27,5 @@ def of_act(act: Activation | Choice, function: Callable, slopes: tuple, *args: A
         functools.partial(function, one, slopes if one.slope is not None else ())
         for one in act.several
     ]
+    # One branch is given twice: without a switch it may be compiled to other last bits
     return jax.lax.switch(act.which, branches * (2 if len(branches) == 1 else 1), *args)

@@ -1,4 +1,4 @@
-"""The activations of the lecture (D1 to D12), and softmax's Jacobian beside softmax (B2)."""
+"""The activations of the lecture (its formulas D1 to D12), softmax's Jacobian (B2) included."""
 
 import functools
 import sys
@@ -11,9 +11,9 @@ from jaxmlp import named
 from jaxmlp.activations.description import Activation
 from jaxmlp.checks import finite_number
 
-# The slopes far out, on the left and on the right.
+# Asymptotes: the slopes for z -> -inf and z -> +inf
 FLAT, GATE = (0.0, 0.0), (0.0, 1.0)
-EXP_ENDS = 40.0  # z e^-z is below the rounding of 1 in float64 from there on
+EXP_ENDS = 40.0  # beyond it z e^-z is below float64's rounding of 1: 40 e^-40 is 1.7e-16
 
 
 def linear(a: float = 1.0, b: float = 0.0) -> Activation:
@@ -27,7 +27,7 @@ def _linear(a: float, b: float) -> Activation:
         fn, derivative = lambda Z: Z, lambda Z, A: jnp.ones_like(A)
     else:
         fn, derivative = lambda Z: a * Z + b, lambda Z, A: jnp.full_like(A, a)
-    # b is below the rounding of a z from there on; a = 0 makes a constant
+    # Beyond |b/a| 2^53, b is below float64's rounding of a z (53 bits). With a = 0, fn is constant
     threshold = min(abs(b / a) * 2.0**53, sys.float_info.max) if a else 0.0
     return Activation(
         named.label(linear, a, b),
@@ -39,7 +39,7 @@ def _linear(a: float, b: float) -> Activation:
     )
 
 
-# D2, D3: nothing learns through these; the derivative is 0 everywhere, also at the jump.
+# D2, D3: the derivative is 0 everywhere, also at the jump, so nothing below them learns.
 step = Activation(
     "step",
     lambda Z: jnp.heaviside(Z, 0.5),
@@ -59,19 +59,19 @@ piecewise_linear = Activation(
     threshold=0.5,
 )
 
-# D5: at most 1/4, at z = 0.
+# D5: the derivative is at most 1/4, at z = 0.
 sigmoid = Activation(
     "sigmoid", jax.nn.sigmoid, lambda Z, A: A * (1 - A), asymptote=FLAT, threshold=EXP_ENDS
 )
 
-# D6: 1 - A^2 factored, so that nothing cancels near |A| = 1.
+# D6: 1 - A^2 is written as a product, because the difference cancels near |A| = 1.
 tanh = Activation(
     "tanh", jnp.tanh, lambda Z, A: (1 - A) * (1 + A), asymptote=FLAT, threshold=EXP_ENDS / 2
 )
 
 
 def relu(threshold: float = 0.0) -> Activation:
-    """Return `z` if `z > T` else 0, derivative 1 or 0 (D7); at `z = T` both are 0."""
+    """Return `z` if `z > T` else 0, with derivative 1 or 0 (D7). At `z = T` both are 0."""
     return _relu(finite_number("threshold", threshold))
 
 
@@ -91,17 +91,17 @@ def _relu(T: float) -> Activation:
 
 
 def leaky_relu(slope: float = 0.01, threshold: float = 0.0) -> Activation:
-    """Return `z` if `z >= T` else `s z`, derivative 1 or s (D8).
+    """Return `z` if `z >= T` else `s z`, with derivative 1 or s (D8).
 
-    The notes write `z > T`; the convention here is that of `jax.nn.leaky_relu`. At T = 0 the
-    functions are the same and only the derivative at exactly 0 differs (1 here).
+    The notes write `z > T`; `jax.nn.leaky_relu` and this function write `z >= T`. With T = 0 the
+    functions are the same, and only the derivative at exactly 0 differs: here it is 1.
     """
     return _leaky_relu(finite_number("slope", slope), finite_number("threshold", threshold))
 
 
 @functools.cache
 def _leaky_relu(s: float, T: float) -> Activation:
-    # With T = 0 and s > 0 the sign of A tells the side, and Z need not be kept.
+    # With T = 0 and s > 0, A has the sign of Z, so the derivative does not need Z.
     upper = (lambda Z, A: A >= 0) if T == 0.0 and s > 0 else (lambda Z, A: Z >= T)
     return Activation(
         named.label(leaky_relu, s, T),
@@ -114,7 +114,9 @@ def _leaky_relu(s: float, T: float) -> Activation:
     )
 
 
-# D9: in z, 1 or alpha; in alpha, min(z, 0), which the walk sums over the layer's units.
+# D9: the derivative in z is 1 or the slope; that in the slope is min(z, 0), which
+# `layer.backward` sums over the units. 0.25 is the start of He et al. 2015, "Delving deep into
+# rectifiers".
 prelu = Activation(
     "prelu",
     lambda Z, slope=0.25: jnp.where(Z > 0, Z, slope * Z),
@@ -126,13 +128,13 @@ prelu = Activation(
 
 
 def elu(alpha: float = 1.0) -> Activation:
-    """Return `alpha (e^z - 1)` below 0, `z` above; derivative `A + alpha` or 1 (D10)."""
+    """Return `alpha (e^z - 1)` below 0 and `z` above, with derivative `A + alpha` or 1 (D10)."""
     return _elu(finite_number("alpha", alpha))
 
 
 @functools.cache
 def _elu(alpha: float) -> Activation:
-    # With alpha < 0 the sign of A does not tell the side, so the gate reads Z.
+    # With alpha < 0, A is positive on both sides of 0, so the gate must read Z.
     gate = (lambda Z, A: A > 0) if alpha > 0 else (lambda Z, A: Z > 0)
     return Activation(
         named.label(elu, alpha),
@@ -144,12 +146,12 @@ def _elu(alpha: float) -> Activation:
     )
 
 
-# D11: sigmoid(z) = 1 - e^-A, exact also where A is tiny.
+# D11: the derivative is sigmoid(z) = 1 - e^-A. expm1 keeps its digits when A is tiny.
 softplus = Activation(
     "softplus", jax.nn.softplus, lambda Z, A: -jnp.expm1(-A), asymptote=GATE, threshold=EXP_ENDS
 )
 
-# D12: not elementwise, so its derivative is the product below. Output layers only.
+# D12: it is not elementwise, so its derivative is the product below. For output layers only.
 softmax = Activation("softmax", jax.nn.softmax)
 
 

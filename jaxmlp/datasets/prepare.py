@@ -1,4 +1,4 @@
-"""Preparing data: cut in two, standardised, labels as rows."""
+"""Preparing data: splitting it in two, standardising it, labels as rows."""
 
 import jax
 import numpy as np
@@ -10,13 +10,13 @@ from jaxmlp.datasets.description import Dataset, check_labels, rows_of
 def train_test_split(
     data: Dataset, *, test_fraction: float = 0.2, key: jax.Array
 ) -> tuple[Dataset, Dataset]:
-    """Return (train, test): all samples, shuffled and cut in two.
+    """Return (train, test): all samples, shuffled and split in two.
 
-    Of m samples, `round(test_fraction * m)` go to test, but at least 1 and at most m - 1. Classes
-    are not balanced across the cut.
+    Of m samples, `round(test_fraction * m)` go to test, but at least 1 and at most m - 1. The
+    classes may have other shares in one part than in the other.
 
     Raises:
-      ValueError: a fraction outside (0, 1), or fewer than two samples.
+      ValueError: for a fraction outside (0, 1), and for fewer than two samples.
 
     Example:
       >>> from jaxmlp.datasets import vehicles
@@ -37,13 +37,13 @@ def train_test_split(
 
 
 def standardize(train: Dataset, *others: Dataset) -> tuple[Dataset, ...]:
-    """Return every data set as `(X - mean) / std`, per feature, both taken from `train` alone.
+    """Return every data set as `(X - mean) / std`, with each feature's mean and std in `train`.
 
-    std divides by m. A feature that is constant in `train` gets scale 1: it is only shifted.
-    X keeps its precision.
+    std is computed with 1/m. A feature that is constant in `train` is divided by 1. X keeps its
+    precision.
 
     Raises:
-      ValueError: train is empty or not finite, or another set has another number of features.
+      ValueError: if train is empty or not finite, or another set has other features.
 
     Example:
       >>> from jaxmlp.datasets import vehicles_split
@@ -59,20 +59,26 @@ def standardize(train: Dataset, *others: Dataset) -> tuple[Dataset, ...]:
         found = _checked(f"others[{i}]", data).X.shape[1]
         if found != X.shape[1]:
             raise ValueError(f"others[{i}] must have {X.shape[1]} features as train, got {found}")
-    # Asked of the values and not of std, which rounding may leave at 1e-17.
+    # Compared by value, because rounding may leave std at 1e-17 for a constant
     constant = X.min(0) == X.max(0)
     mean = np.where(constant, X[0], X.mean(0, dtype=np.float64))
     std = X.std(0, dtype=np.float64)
     scale = np.where(constant | (std == 0), 1, std)
-    return tuple(data._replace(X=_scaled(data.X, mean, scale)) for data in (train, *others))
+
+    def scaled(X):
+        X = np.asarray(X)
+        dtype = np.result_type(X, np.float32)  # integers become floats
+        return (X - mean.astype(dtype)) / scale.astype(dtype)
+
+    return tuple(data._replace(X=scaled(data.X)) for data in (train, *others))
 
 
 def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Return the float64 matrix (m, num_classes) with a 1 in column `labels[i]` of row i.
 
     Raises:
-      TypeError: labels that are not integers.
-      ValueError: labels of another rank than 1, or outside 0..num_classes-1.
+      TypeError: for labels that are not integers.
+      ValueError: for labels of another rank than 1, or outside 0..num_classes-1.
 
     Example:
       >>> one_hot([0, 2], 3).tolist()
@@ -89,16 +95,10 @@ def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def _checked(name: str, data: Dataset) -> Dataset:
-    """The data set, with NumPy arrays, once its two shapes are seen to agree."""
+    """Return the data set with NumPy arrays; refuse shapes that do not agree."""
     if not isinstance(data, Dataset):
         raise TypeError(f"{name} must be a Dataset, got {type(data).__name__}")
     X, Y = np.asarray(data.X), np.asarray(data.Y)
     if X.ndim != 2 or Y.shape != X.shape[:1]:
         raise ValueError(f"{name} must have X (m, d) and Y (m,), got {X.shape} and {Y.shape}")
     return data._replace(X=X, Y=Y)
-
-
-def _scaled(X, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    X = np.asarray(X)
-    dtype = np.result_type(X, np.float32)  # integers become floats
-    return (X - mean.astype(dtype)) / scale.astype(dtype)

@@ -1,4 +1,4 @@
-"""Toy data, made on the spot."""
+"""Toy data, which is computed."""
 
 import jax
 import numpy as np
@@ -20,11 +20,11 @@ def spiral(
     in even steps, plus `noise` times a standard normal on every t. Three arms start at
     `start_j = 4 j`, as published; any other number is spread evenly, `start_j = 2 pi j / K`.
 
-    Without a key it is the published set, drawn by NumPy's legacy generator with seed 0; the
+    Without a key it is the published set, drawn by NumPy's legacy generator with seed 0. The
     other arguments must then keep their defaults.
 
     Raises:
-      ValueError: a size below 1, a negative noise, or another shape asked of the published set.
+      ValueError: for a size below 1, a negative noise, and other arguments without a key.
 
     Example:
       >>> spiral().X.shape
@@ -47,6 +47,7 @@ def spiral(
             "without a key, spiral() is the published set (num_classes=3, points_per_class=100, "
             f"noise=0.2), got ({num_classes}, {points_per_class}, {noise}): pass a key as well"
         )
+    # The arms, as arrays (classes, points)
     starts = np.arange(num_classes) * (4 if num_classes == 3 else 2 * np.pi / num_classes)
     r = np.linspace(0, 1, points_per_class)
     t = np.linspace(starts, starts + 4, points_per_class, axis=1) + noise * normals
@@ -65,11 +66,11 @@ def blobs(
 ) -> Dataset:
     """Return isotropic Gaussian blobs, one for each class; sorted by class.
 
-    `X = centre_Y + spread * E`, centres uniform on [-5, 5]^d, E standard normal. Class sizes
-    differ by one at most; the first classes are the larger ones.
+    `X = centre_Y + spread * E`, with centres uniform on [-5, 5]^d and E standard normal. Class
+    sizes differ by one at most; the first classes are the larger ones.
 
     Raises:
-      ValueError: a size below 1, fewer points than classes, or a spread that is not above 0.
+      ValueError: for a size below 1, fewer points than classes, and a spread that is not above 0.
 
     Example:
       >>> np.bincount(blobs(jax.random.key(0), num_points=100).Y).tolist()
@@ -91,7 +92,7 @@ def blobs(
 def vehicles() -> Dataset:
     """Return six vehicles by wheels, height and weight, in two classes (G4).
 
-    The values are raw, and weights of 500 saturate a sigmoid: `standardize` them first.
+    The values are raw. Inputs of 500 saturate a sigmoid, so `standardize` them first.
 
     Example:
       >>> vehicles().X[0].tolist(), vehicles().class_names
@@ -117,6 +118,7 @@ def vehicles_split() -> tuple[Dataset, Dataset]:
 
 
 def _host(values: jax.Array) -> np.ndarray:
+    """Return random numbers, drawn in float32, as float64 on the host."""
     return np.asarray(values, np.float64)
 
 

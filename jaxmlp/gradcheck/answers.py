@@ -1,26 +1,33 @@
 """Reading what a candidate returned, in whatever form a gradient comes."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck.names import counted_from_1
-from jaxmlp.gradcheck.naming import Arrays, by_name, dtype_of, is_layered, listed, split
+from jaxmlp.gradcheck.judge import error
+from jaxmlp.gradcheck.names import (
+    Arrays,
+    by_name,
+    counted_from_1,
+    dtype_of,
+    is_layered,
+    listed,
+    split,
+)
 from jaxmlp.layer import Layer
 
-Shapes = dict[str, tuple[int, ...]]
-Leaves = dict[str, Any]
+Leaves = dict[str, Any]  # by name, before they are arrays
 
 
 class Answer(NamedTuple):
     """What the candidate returned, by name.
 
-    gradient: W1, b1, ...; steps: dZ2, dA1, Z1, ...; value: J, None where none came; notes: what
-    was left unread or read otherwise than written. in_order: whether the layers came in an order,
-    without their numbers; columns: whether samples are columns.
+    gradient: W1, b1, ...; steps: dZ2, dA1, Z1, ...; value: J, None if none came; notes: what was
+    left unread, or was not read as it was written; in_order: whether the layers came in an order,
+    without their numbers.
     """
 
     gradient: Arrays
@@ -28,7 +35,6 @@ class Answer(NamedTuple):
     value: Any
     notes: tuple[str, ...]
     in_order: bool = False
-    columns: bool = False
 
     @property
     def dtype(self) -> np.dtype:
@@ -41,6 +47,7 @@ def read(result: Any, params: Any) -> Answer:
 
     What cannot be read is left out of the answer, with a note; nothing raises.
     """
+    # The gradient alone, or with the value before or after it
     parse = _layered if is_layered(params) else _tree
     found, value = parse(result, params), None
     if found is None and isinstance(result, tuple | list) and len(result) == 2:
@@ -50,13 +57,17 @@ def read(result: Any, params: Any) -> Answer:
     if found is None:
         note = f"returned {_words(result)}; expected {_expected(params)}"
         return Answer({}, {}, None, (note,))
+    # Its arrays
     notes: list[str] = []
     if blank := [name for name, leaf in found.items() if leaf is ...]:
         notes.append(f"{listed(blank)}: not filled in")
     arrays = {name: _array(name, leaf, notes) for name, leaf in found.items() if leaf is not ...}
     known = {name: array for name, array in arrays.items() if array is not None}
-    gradient, steps = _sorted_out(known, by_name(params), notes, parse is _layered)
-    value = steps.pop("J", value) if parse is _layered else value
+    # Gradient and steps
+    gradient, steps = known, {}
+    if parse is _layered:
+        gradient, steps = _sorted_out(known, by_name(params), notes)
+        value = steps.pop("J", value)
     if not gradient and not blank:
         notes.append(f"no gradient was found in it; expected {_expected(params)}")
     in_order = parse is _layered and not isinstance(result, Mapping)
@@ -75,9 +86,8 @@ def _expected(params: Any) -> str:
     if not is_layered(params):
         return "a gradient with the structure of the parameters"
     shapes = [f"d{name} {leaf.shape}" for name, leaf in by_name(params).items()]
-    some = shapes if len(shapes) <= 6 else [*shapes[:4], "...", *shapes[-2:]]
     return (
-        f"a dict of {', '.join(some)}, those arrays in this order, a list of (dW, db), or a "
+        f"a dict of {listed(shapes)}, those arrays in this order, a list of (dW, db), or a "
         "gradient with the structure of the parameters"
     )
 
@@ -89,17 +99,42 @@ def _array(name: str, leaf: Any, notes: list[str]) -> np.ndarray | None:
     except Exception as error:  # whatever the candidate made of it
         notes.append(f"{name} is not an array: {error}")
         return None
-    real = array.dtype.kind in "fiub" or jax.numpy.issubdtype(array.dtype, np.floating)
-    if not real:
-        notes.append(f"{name} must be real numbers, got dtype {array.dtype}")
-        return None
-    return array
+    if array.dtype.kind in "fiub" or jax.numpy.issubdtype(array.dtype, np.floating):
+        return array
+    notes.append(f"{name} must be real numbers, got dtype {array.dtype}")
+    return None
 
 
 def number(x: Any) -> np.ndarray | None:
-    """A value as a float64 scalar, or None for anything else."""
+    """Return a value as a float64 scalar, or None for anything else."""
     array = _array("J", x, [])
     return array.astype(np.float64).reshape(()) if array is not None and array.size == 1 else None
+
+
+def _sorted_out(arrays: Arrays, right: Arrays, notes: list[str]) -> tuple[Arrays, Arrays]:
+    """Tell gradient from steps, and name what is neither."""
+    L = max(split(name)[1] for name in right)
+    steps_of_layers = {f"{field}{l}" for field in "ZSUA" for l in range(1, L + 1)} | {"A0"}
+    known_steps = {"J"} | steps_of_layers | {f"d{name}" for name in steps_of_layers}
+    # Other people's names, unless all are those of E3; two of one meaning are left as they are
+    read = {name: name for name in arrays}
+    if not all(name.removeprefix("d") in right or name in known_steps for name in arrays):
+        new = counted_from_1(arrays, L)
+        clear = len(set(new.values())) == len(new)
+        read |= new if clear else {n: name for n, name in new.items() if name not in arrays}
+    gradient, steps = {}, {}
+    for written, array in arrays.items():
+        name = read[written]
+        own = name.removeprefix("d")
+        if name in known_steps:
+            steps[name] = array
+        elif own in right and own == name and f"d{own}" in read.values():
+            notes.append(f"{written} was not read: d{own} is its gradient")
+        elif own in right:
+            gradient[own] = array
+        else:
+            notes.append(f"{written} was not read: the network has no such gradient or step")
+    return gradient, steps
 
 
 # --- forms ----------------------------------------------------------------------------------------
@@ -109,15 +144,14 @@ def _tree(result: Any, params: Any) -> Leaves | None:
     """A pytree of the structure of params."""
     if jax.tree.structure(result) != jax.tree.structure(params):
         return None
-    paths = jax.tree_util.tree_flatten_with_path(result)[0]
-    return dict(zip(by_name(params), (leaf for _, leaf in paths), strict=True))
+    return dict(zip(by_name(params), jax.tree.leaves(result), strict=True))
 
 
 def _layered(result: Any, params: Any) -> Leaves | None:
     """A dict by names, Layers in the storage of params, one (dW, db) for each layer, or arrays in
     the order of the parameters."""
     if isinstance(result, Mapping):
-        return _by_names(result, params)
+        return _by_names(result)
     if not isinstance(result, tuple | list) or isinstance(result, Layer):
         return None
     if stored := _as_stored(result, params):
@@ -127,46 +161,38 @@ def _layered(result: Any, params: Any) -> Leaves | None:
     fits = (name in right and _fits(x, right[name].shape) for name, x in (pairs or {}).items())
     if pairs and pairs.keys() == right.keys() and all(fits):
         return pairs
-    return _in_order(result, params) or pairs
+    return _in_order(result, right) or pairs
 
 
-def _by_names(result: Mapping, params: Any) -> Leaves:
+def _by_names(result: Mapping) -> Leaves:
     """Every entry under its name; {"dW": [dW1, dW2]} and {"layer1": {"dW": dW1}} as dW1, ..."""
     flat: Leaves = {}
     for name, leaf in result.items():
         number = re.search(r"\d+$", str(name))
-        if isinstance(leaf, Mapping) and number:
+        if number and isinstance(leaf, Mapping):
             flat |= {f"{field}{number[0]}": part for field, part in leaf.items()}
-            continue
-        parts = leaf if isinstance(leaf, tuple | list) and not number else None
-        if parts is not None and all(map(_is_leaf, parts)):
-            flat |= {f"{name}{l}": part for l, part in enumerate(parts, start=1)}
+        elif not number and isinstance(leaf, tuple | list) and all(map(_is_leaf, leaf)):
+            flat |= {f"{name}{l}": part for l, part in enumerate(leaf, start=1)}
         else:
             flat[str(name)] = leaf
     return flat
 
 
-def _in_order(result: Any, params: Any) -> Leaves | None:
+def _in_order(result: Any, right: Arrays) -> Leaves | None:
     """dW1, db1, dW2, ..., or weights first; from the first layer or the last, as shapes tell."""
-    right = by_name(params)
-    names = list(right)
+    weights_first = sorted(right, key=lambda name: Layer._fields.index(split(name)[0]))
+    orders = [list(right), weights_first]
     if len(result) == 2 and all(isinstance(part, tuple | list) for part in result):
-        result = [*result[0], *result[1]]  # ([dW1, dW2], [db1, db2])
-        orders = [_weights_first(names)]
-    else:
-        orders = [names, _weights_first(names)]
-    if len(result) != len(names) or not all(map(_is_leaf, result)) or len(names) == 1:
+        result, orders = [*result[0], *result[1]], [weights_first]  # ([dW1, dW2], [db1, db2])
+    if len(result) != len(right) or not all(map(_is_leaf, result)) or len(right) == 1:
         return None
-    orders += [[_mirrored(name, names) for name in order] for order in orders]
-    for order in orders:
-        if all(_fits(x, right[name].shape) for x, name in zip(result, order, strict=True)):
-            as_written = orders[orders.index(order) % (len(orders) // 2)]
-            return dict(zip(as_written, result, strict=True))
+    # The layers of a gradient that comes from the last are counted as they came
+    for mirror in (False, True):
+        for names in orders:
+            places = [_mirrored(name, right) for name in names] if mirror else names
+            if all(_fits(x, right[name].shape) for x, name in zip(result, places, strict=True)):
+                return dict(zip(names, result, strict=True))
     return None
-
-
-def _weights_first(names: Iterable[str]) -> list[str]:
-    return sorted(names, key=lambda name: Layer._fields.index(split(name)[0]))
 
 
 def _mirrored(name: str, names: Iterable[str]) -> str:
@@ -197,6 +223,16 @@ def _each_layer(result: Iterable) -> Leaves | None:
     }
 
 
+def _entry(entry: Any) -> Leaves | None:
+    """One layer of a list: (dW,), (dW, db), (dW, db, dslope), {"dW": dW, "db": db}, or dW alone."""
+    if isinstance(entry, Mapping):
+        return {str(name): leaf for name, leaf in entry.items()}
+    if isinstance(entry, tuple | list) and 1 <= len(entry) <= len(Layer._fields):
+        pairs = dict(zip(Layer._fields, entry, strict=False))
+        return pairs if all(map(_is_leaf, entry)) else None
+    return {"W": entry} if getattr(entry, "ndim", 0) == 2 else None
+
+
 def _as_stored(result: Any, params: Any) -> Leaves | None:
     """Layers in the structure of the parameters, stacked in any way."""
     if not is_layered(result):
@@ -208,47 +244,8 @@ def _as_stored(result: Any, params: Any) -> Leaves | None:
     return dict(found) if found.keys() == by_name(params).keys() else None
 
 
-def _entry(entry: Any) -> Leaves | None:
-    """One layer of a list: (dW,), (dW, db), (dW, db, dslope), {"dW": dW, "db": db}, or dW alone."""
-    if isinstance(entry, Mapping):
-        return {str(name): leaf for name, leaf in entry.items()}
-    if isinstance(entry, tuple | list) and 1 <= len(entry) <= len(Layer._fields):
-        pairs = dict(zip(Layer._fields, entry, strict=False))
-        return pairs if all(map(_is_leaf, entry)) else None
-    return {"W": entry} if getattr(entry, "ndim", 0) == 2 else None
-
-
 def _is_leaf(x: Any) -> bool:
     return x is None or hasattr(x, "shape") or isinstance(x, list | float | int)
-
-
-def _sorted_out(arrays: Arrays, right: Arrays, notes: list[str], layered: bool):
-    """Tell gradient from steps, and name what is neither."""
-    if not layered:
-        return arrays, {}
-    L = max(split(name)[1] for name in right)
-    known_steps = {"J", "A0", "dA0"}
-    known_steps |= {
-        f"{d}{field}{l}" for d in ("", "d") for field in "ZSUA" for l in range(1, L + 1)
-    }
-    read = {name: name for name in arrays}
-    if not all(name.removeprefix("d") in right or name in known_steps for name in arrays):
-        new = counted_from_1(arrays, L)
-        clear = len(set(new.values())) == len(new)
-        read |= new if clear else {n: name for n, name in new.items() if name not in arrays}
-    gradient, steps = {}, {}
-    for written, array in arrays.items():
-        name = read[written]
-        own = name.removeprefix("d")
-        if name in known_steps:
-            steps[name] = array
-        elif own in right and own == name and f"d{own}" in read.values():
-            notes.append(f"{written} was not read: d{own} is its gradient")
-        elif own in right:
-            gradient[own] = array
-        else:
-            notes.append(f"{written} was not read: the network has no such gradient or step")
-    return gradient, steps
 
 
 # --- shapes and orders ----------------------------------------------------------------------------
@@ -262,22 +259,24 @@ def settled(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     )
 
 
-def in_columns(gradient: Arrays, right: Shapes, agrees: Callable[[str, np.ndarray], bool]) -> bool:
+def in_columns(gradient: Arrays, right: Arrays) -> bool:
     """Whether every weight's gradient is `(d_out, d_in)`, as where samples are columns (B6).
 
-    Where all weights are square the shapes do not tell; then the numbers have to be right more
-    often when transposed.
+    If all weights are square the shapes do not tell; then the numbers have to be right more often
+    when transposed.
     """
     weights = [name for name in gradient if name.startswith("W")]
-    if not weights or any(gradient[name].shape != right[name][::-1] for name in weights):
+    if not weights or any(gradient[name].shape != right[name].shape[::-1] for name in weights):
         return False
-    if any(len(set(right[name])) > 1 for name in weights):
+    if any(len(set(right[name].shape)) > 1 for name in weights):
         return True
-    as_rows, as_columns = (
-        sum(agrees(name, turn(gradient[name])) for name in weights)
-        for turn in (np.asarray, np.transpose)
-    )
-    return as_columns > as_rows
+    turned = {name: gradient[name].T for name in weights}
+    return _agreeing(turned, right) > _agreeing({n: gradient[n] for n in weights}, right)
+
+
+def _agreeing(given: Arrays, right: Arrays) -> int:
+    """How many arrays are right to a hundredth."""
+    return sum(error(x, right[name]) <= 0.01 for name, x in given.items())
 
 
 def to_rows(answer: Answer) -> Answer:
@@ -287,27 +286,26 @@ def to_rows(answer: Answer) -> Answer:
         {name: array.T if array.ndim == 2 else array for name, array in arrays.items()}
         for arrays in (answer.gradient, answer.steps)
     )
-    return answer._replace(
-        gradient=gradient, steps=steps, notes=(*answer.notes, note), columns=True
-    )
+    return answer._replace(gradient=gradient, steps=steps, notes=(*answer.notes, note))
 
 
-def from_the_last(answer: Answer, right: Shapes, agrees: Callable[[str, np.ndarray], bool]):
+def from_the_last(answer: Answer, right: Arrays) -> Arrays | None:
     """Return the gradient with its layers counted from the output, if they came in that order.
 
     As for columns, shapes tell, or numbers that are right more often.
     """
-    given = answer.gradient
-    turned = {_mirrored(name, right): array for name, array in given.items()}
+    # Both readings, if there are two
+    turned = {_mirrored(name, right): array for name, array in answer.gradient.items()}
     if not answer.in_order or turned.keys() != right.keys():
         return None
-    fits, fits_turned = (
-        all(settled(x, right[name]).shape == right[name] for name, x in arrays.items())
-        for arrays in (given, turned)
+    given, turned = (
+        {name: settled(x, right[name].shape) for name, x in arrays.items()}
+        for arrays in (answer.gradient, turned)
     )
-    if fits_turned and fits:
-        right_now, right_turned = (
-            sum(agrees(name, x) for name, x in arrays.items()) for arrays in (given, turned)
-        )
-        return turned if right_turned > max(right_now, len(right) // 2) else None
-    return turned if fits_turned else None
+    # The one that fits, or the one whose numbers do, in most arrays
+    if any(x.shape != right[name].shape for name, x in turned.items()):
+        return None
+    if any(x.shape != right[name].shape for name, x in given.items()):
+        return turned
+    most = max(_agreeing(given, right), len(right) // 2)
+    return turned if _agreeing(turned, right) > most else None

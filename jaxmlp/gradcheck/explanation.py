@@ -1,49 +1,37 @@
 """From verdicts to words: what else there is to know, and which mistake was made."""
 
 import dataclasses
-import functools
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from jaxmlp.gradcheck import answers, wholes
-from jaxmlp.gradcheck.certificate import Certificate, Verdict
-from jaxmlp.gradcheck.diagnosis import UNKNOWN, Case, Diagnosis, Finding, diagnose
-from jaxmlp.gradcheck.examination import Examination
-from jaxmlp.gradcheck.naming import Arrays, dtype_of, eps_of, listed, split
-from jaxmlp.gradcheck.numbers import error, flushed, gap, size
+from jaxmlp.gradcheck.certificate import Certificate
+from jaxmlp.gradcheck.examination import Examined
+from jaxmlp.gradcheck.judge import Verdict, error, flushed, gap, size
+from jaxmlp.gradcheck.mistakes import UNKNOWN
+from jaxmlp.gradcheck.names import Arrays, dtype_of, eps_of, listed, split
 from jaxmlp.gradcheck.precision import SAFETY, VAGUE
+from jaxmlp.gradcheck.search import Case, Diagnosis, Finding, diagnose
 
 
-def explained(here: Examination) -> Certificate:
-    """Return the certificate of an examination, with its notes and diagnoses."""
-    result = here.certificate()
+def explained(here: Examined, result: Certificate) -> Certificate:
+    """Return the certificate with its notes and diagnoses."""
     result = _noted(result, *_remarks(here, result))
     if result.first_wrong is None or not here.truth.trusted:
         return result
-    finding = _whole(here)
-    if finding is None:
-        known = here.answer.gradient if here.truth.tape is not None else {}
-        finding = (
-            _network(here, {n: x for n, (x, _) in here.judged.items()}) if known else Finding()
-        )
-    return _told(here, result, finding)
-
-
-def _noted(result: Certificate, *notes: str) -> Certificate:
-    return dataclasses.replace(result, notes=(*result.notes, *notes))
-
-
-def _told(here: Examination, result: Certificate, finding: Finding) -> Certificate:
-    """The certificate with what was found, and with what was not."""
-    found = [d for d in finding.diagnoses if d.mistake != UNKNOWN.name]
-    further = [d for d in finding.further if d.mistake != UNKNOWN.name]
-    result = dataclasses.replace(result, diagnoses=tuple(found), further=tuple(further))
+    finding = _whole(here) or _network(here, {name: x for name, (x, _) in here.judged.items()})
+    # What was found
+    known = [d for d in finding.diagnoses if d.mistake != UNKNOWN]
+    further = [d for d in finding.further if d.mistake != UNKNOWN]
+    result = dataclasses.replace(result, diagnoses=tuple(known), further=tuple(further))
+    # And what was not
     missing = [f"d{row.name}" for row in result.rows if row.verdict == Verdict.MISSING]
     if missing:
         result = _noted(result, f"the gradient is not complete: {listed(missing)} missing")
-    if not found:
-        if here.truth.tape is None or not here.answer.gradient:
+    if not known:
+        if not here.truth.tapes or not here.answer.gradient:
             return result
         return _noted(result, "no known mistake explains this; " + wrong_factor(result))
     others = [step for d in finding.further if d not in further for step in d.steps]
@@ -57,7 +45,12 @@ def _told(here: Examination, result: Certificate, finding: Finding) -> Certifica
 # --- notes ----------------------------------------------------------------------------------------
 
 
-def _remarks(here: Examination, result: Certificate) -> list[str]:
+def _noted(result: Certificate, *notes: str) -> Certificate:
+    return dataclasses.replace(result, notes=(*result.notes, *notes))
+
+
+def _remarks(here: Examined, result: Certificate) -> list[str]:
+    # Where and how it was compared
     own, notes = str(here.own.dtype), []
     exact = [row.name for row in result.rows if row.dtype and row.dtype != own]
     if exact:
@@ -72,8 +65,9 @@ def _remarks(here: Examination, result: Certificate) -> list[str]:
         notes.append(f"{listed(wrong_steps)}: not as in E3, though the gradient is right")
     if here.truth.trusted and len(here.sights) < len(here.judged):
         notes.append(f"the second route looked at {len(here.sights)} arrays")
+    # The dtype that came
     params, gradient = dtype_of(here.truth.args[0]), here.answer.dtype
-    if here.answer.gradient and eps_of(here.own.dtype) > max(eps_of(params), eps_of(gradient)):
+    if here.answer.gradient and here.own.eps > max(eps_of(params), eps_of(gradient)):
         notes.append(f"the numbers are as exact as {own}, not as {gradient}: {own} is on the way")
     elif here.answer.gradient and eps_of(gradient) > eps_of(params):
         notes.append(f"the gradients are {gradient}, the parameters {params}")
@@ -83,17 +77,18 @@ def _remarks(here: Examination, result: Certificate) -> list[str]:
 def wrong_factor(result: Certificate) -> str:
     """Say which factor of the walk is the first that cannot be right."""
     number = result.first_wrong
+    assert isinstance(number, int)
     rows = [row for row in result.rows if row.layer == number]
+    # An array that cannot be read, or a step that was given
     broken = [row for row in rows if row.is_wrong and row.verdict != Verdict.WRONG]
     if broken:
         return f"d{broken[0].name}: {broken[0].verdict} {broken[0].why}".rstrip()
     if result.steps and result.first_wrong_step:
         return f"the first wrong step is {result.first_wrong_step}"
+    # The slope's gradient is made of dA, so it says nothing of dZ; db does not see dZ's order
     wrong = {split(row.name)[0] for row in rows if row.is_wrong}
     right = {split(row.name)[0] for row in rows} - wrong
-    assert isinstance(number, int)
     below = [row for row in result.rows if row.layer == number - 1]
-    # The slope's gradient is made of dA, so it says nothing of dZ; db does not see dZ's order
     alone = below and all(row.is_right for row in below)
     if alone or "W" in right or not wrong & {"W", "b"}:
         names = " and ".join(f"d{field}{number}" for field in sorted(wrong))
@@ -115,73 +110,64 @@ def wrong_factor(result: Certificate) -> str:
 # --- what is wrong with all of it -----------------------------------------------------------------
 
 
-def _whole(here: Examination) -> Finding | None:
+def _whole(here: Examined) -> Finding | None:
     """A diagnosis that needs no network: of differences, of layers from the last, of a factor."""
-    given, right = here.answer.gradient, here.truth.right.gradient
-    layers = tuple(range(1, here.truth.num_layers + 1)) if here.truth.layered else ()
+    given, right = here.answer.gradient, here.truth.gradient
     if given.keys() != right.keys():
         return None
-    step = wholes.step_of_differences(given, here.truth.right.value)
-    if step is not None and _worst(given, right) < 1:
-        sides = "to both sides" if step.both_sides else "to one side"
+    layers = tuple(range(1, here.truth.num_layers + 1)) if here.truth.layered else ()
+    same_shapes = all(given[name].shape == array.shape for name, array in right.items())
+    worst = max(error(given[n], x) for n, x in right.items()) if same_shapes else np.inf
+    # Finite differences
+    step = wholes.step_of_differences(given, here.truth.value)
+    if step is not None and worst < 1:
         mend = (
-            f"this looks numerical: every entry is a difference of J over a step of {step.h:.3g} "
-            f"{sides}; {_digits(given, right)}"
+            f"this looks numerical: every entry is a difference of J over a step of {step[0]:.3g} "
+            f"{'to both sides' if step[1] else 'to one side'}; {_digits(worst)}"
         )
         return Finding((Diagnosis("finite_differences", layers, mend),))
-    if here.truth.layered and (turned := _from_the_last(here)) is not None:
+    # The layers from the last
+    turned = answers.from_the_last(here.answer, right) if here.truth.layered else None
+    if turned is not None:
         mend = (
             "the layers come from the last to the first: return them from layer 1 on, grads[::-1]"
         )
-        rest = _network(here, turned) if here.truth.tape is not None else Finding()
+        rest = _network(here, turned)
         further = (*rest.diagnoses[:1], *rest.further)
         return Finding((Diagnosis("reversed", layers, mend),), further, rest.stuck)
-    if here.truth.tape is None and (found := _factors(here)):
+    # Of a function that nobody knows: a factor, or differences of which only the size tells
+    if not here.truth.tapes and (found := _factors(here)):
         return Finding(found)
-    if here.truth.tape is None and _worst(given, right) < 1e-3:
-        mend = f"this looks numerical: {_digits(given, right)}"
+    if not here.truth.tapes and worst < 1e-3:  # the coarsest differences in use
+        mend = f"this looks numerical: {_digits(worst)}"
         return Finding((Diagnosis("finite_differences", layers, mend),))
     return None
 
 
-def _worst(given: Arrays, right: Arrays) -> float:
-    same = all(given[name].shape == array.shape for name, array in right.items())
-    return max(error(given[n], array) for n, array in right.items()) if same else np.inf
-
-
-def _digits(given: Arrays, right: Arrays) -> str:
-    return f"it is right to {max(0, int(-np.log10(_worst(given, right))))} digits"
-
-
-def _from_the_last(here: Examination) -> Arrays | None:
-    right = here.truth.right.gradient
-    shapes = {name: array.shape for name, array in right.items()}
-    agrees = lambda name, x: error(x, right[name]) <= VAGUE  # noqa: E731
-    turned = answers.from_the_last(here.answer, shapes, agrees)
-    return None if turned is None else {n: answers.settled(x, shapes[n]) for n, x in turned.items()}
+def _digits(worst: float) -> str:
+    return f"it is right to {max(0, int(-np.log10(worst)))} digits"
 
 
 KNOWN_FACTORS = {-1.0: "sign", 2.0: "factor_2", 0.5: "factor_half"}
 
 
-def _factors(here: Examination) -> tuple[Diagnosis, ...]:
-    """Of a function that nobody knows: a factor in all arrays, or in each of the wrong ones."""
-    right = here.truth.right.gradient
-    given = {name: array for name, (array, _) in here.judged.items()}
-    matches = functools.partial(_matches, _expected(here, given, {}), here)
+def _factors(here: Examined) -> tuple[Diagnosis, ...]:
+    """A factor in all arrays, or in each of the wrong ones."""
+    right, given = here.truth.gradient, {name: array for name, (array, _) in here.judged.items()}
+    matches = _matcher(here, given, {})
     factor = wholes.common_factor(given, right, matches)
     if factor is not None:
         return (_times(factor, tuple(right), "everywhere"),)
     found = []
-    for name in right:
-        if not matches(name, right[name]):
-            one = {name: right[name]}
-            factor = wholes.common_factor({name: given[name]}, one, matches)
-            found += [] if factor is None else [_times(factor, (name,), name)]
+    for name in (name for name, array in right.items() if not matches(name, array)):
+        factor = wholes.common_factor({name: given[name]}, {name: right[name]}, matches)
+        if factor is not None:
+            found.append(_times(factor, (name,), name))
     return tuple(found)
 
 
 def _times(factor: float, names: tuple[str, ...], where: str) -> Diagnosis:
+    # A millionth: as exact as float32 shows a factor
     known = [name for value, name in KNOWN_FACTORS.items() if abs(factor / value - 1) < 1e-6]
     mend = f"{factor:.4g} times the right one, {where}"
     return Diagnosis(known[0] if known else "factor", (), mend, names)
@@ -190,48 +176,47 @@ def _times(factor: float, names: tuple[str, ...], where: str) -> Diagnosis:
 # --- what is wrong in a network -------------------------------------------------------------------
 
 
-def _network(here: Examination, given: Arrays) -> Finding:
+def _network(here: Examined, given: Arrays) -> Finding:
+    """What the search finds, with the steps as each sample's own."""
+    if not here.truth.tapes or not here.answer.gradient:
+        return Finding()
     steps = {
         name: array.astype(np.float64) / (here.share if name.startswith("d") else 1.0)
-        for name, array in here.given_steps.items()
+        for name, array in here.answer.steps.items()
+        if name in here.truth.steps
     }
-    expected = _expected(here, given, steps)
-    case = Case(given, steps, functools.partial(_matches, expected, here))
+    case = Case(given, steps, _matcher(here, given, steps))
     with jax.enable_x64(True):
         return diagnose((*here.truth.tapes, *here.own.tapes), case)
 
 
-def _expected(here: Examination, given: Arrays, steps: Arrays) -> dict[str, tuple]:
-    """By name the candidate's array, its tolerance, the right shape, where its largest entry is."""
-    found = {}
-    for name, array in given.items():
-        _, precision = here.judged[name]
-        shape = here.truth.right.gradient[name].shape
-        found[name] = array, precision.tolerance(name), shape
-    for name, array in steps.items():
-        right = here.steps[name]
-        found[name] = array, here.own.step_tolerance(name, right), right.shape
-    return {
-        name: (flushed(array), *rest, int(np.abs(array).argmax()) if array.size else 0)
-        for name, (array, *rest) in found.items()
-    }
+def _matcher(here: Examined, given: Arrays, steps: Arrays) -> Callable[[str, np.ndarray], bool]:
+    """Return `matches(name, array)`: whether the candidate's array or step is this one, within
+    rounding. A missing one matches any."""
+    truth = here.truth
+    own = {name: here.judged[name][1] if name in given else here.own for name in given | steps}
+    found = {name: flushed(array) for name, array in (given | steps).items()}
+    largest = {name: int(np.abs(x).argmax()) for name, x in found.items() if x.size}
+    shapes = {name: array.shape for name, array in (truth.steps | truth.gradient).items()}
 
-
-def _matches(expected: dict[str, tuple], here: Examination, name: str, array: np.ndarray) -> bool:
-    """Whether the candidate's array or step is this one, within rounding; a missing one is any."""
-    if name not in expected:
-        return True
-    given, tolerance, shape, at = expected[name]
-    array = array if array.shape == shape else answers.settled(array, shape)
-    if given.shape != array.shape:
-        return False
-    if array.shape == shape and tolerance < VAGUE and given.size:
-        # Nearly all that do not match are refused by one entry, the largest that was given
-        largest = given.flat[at]
-        if largest and abs(largest - array.flat[at]) > 5 * tolerance * abs(largest):
+    def matches(name: str, array: np.ndarray) -> bool:
+        if name not in found:
+            return True
+        x, shape, tolerance = found[name], shapes[name], own[name].tolerances[name]
+        array = array if array.shape == shape else answers.settled(array, shape)
+        if x.shape != array.shape:
             return False
-    allowed = 4 * tolerance * size(array)
-    if array.shape != shape:  # the shape has told already; its numbers may be all rounding
-        dZ = here.steps[f"dZ{split(name)[1]}"]
-        allowed += SAFETY * here.truth.floor(here.judged[name][1].dtype) * size(dZ)
-    return gap(given, array) <= allowed
+        if array.shape == shape and tolerance < VAGUE and name in largest:
+            # Nearly all that do not match are refused by one entry, the largest that was given;
+            # 5: beyond the 4 below, whichever of the two arrays is the larger
+            at = largest[name]
+            if x.flat[at] and abs(x.flat[at] - array.flat[at]) > 5 * tolerance * abs(x.flat[at]):
+                return False
+        # 4: a mistake's number is rounded in more ways than the right one
+        allowed = 4 * tolerance * size(array)
+        if array.shape != shape:  # the shape has told already; its numbers may be all rounding
+            floor = own[name].eps * truth.num_layers**0.5
+            allowed += SAFETY * floor * size(truth.steps[f"dZ{split(name)[1]}"])
+        return gap(x, array) <= allowed
+
+    return matches

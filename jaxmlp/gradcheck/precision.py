@@ -1,132 +1,145 @@
-"""What one dtype can tell: how far right numbers may be off in it, and where it cannot decide."""
+"""What rounding explains: how far right numbers may be off in a dtype, and what it can decide."""
 
-import dataclasses
-import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck.certificate import Row, Verdict
-from jaxmlp.gradcheck.naming import Arrays, eps_of
-from jaxmlp.gradcheck.numbers import error, flushed, numbers, size
-from jaxmlp.gradcheck.references import FLOAT64
+from jaxmlp.gradcheck.judge import gap, size
+from jaxmlp.gradcheck.names import VALUE, Arrays, cast, eps_of
+from jaxmlp.gradcheck.reference import FLOAT64, Truth, autodiff
 from jaxmlp.gradcheck.rounding import conventions, spread
-from jaxmlp.gradcheck.tape import Tape, backward
-from jaxmlp.gradcheck.truth import Truth
+from jaxmlp.gradcheck.tape import Tape
 
-SAFETY = 16.0
+SAFETY = 16.0  # times the measured error: draws and orders of summation differ
 VAGUE = 1e-2  # a tolerance that decides nothing
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Precision:
-    """One truth as one dtype sees it. rtol: the caller's tolerance, None for that of rounding."""
+class Precision(NamedTuple):
+    """One truth as one dtype sees it.
 
-    truth: Truth
+    tolerances: by name, relative to the array's largest entry, absolute for zeros. errors: what
+    rounding does to each array, in the same measure; inf if dtype cannot tell. reaches: the arrays
+    of the gradient for which a difference beyond the tolerance says "wrong"; decides: those for
+    which one within it says "right". off: how far each entry may move at the kinks that units sit
+    at, to rounding; tapes: those with one side's derivative at all of these.
+    """
+
     dtype: np.dtype
-    rtol: float | None
-
-    @functools.cached_property
-    def errors(self) -> dict[str, float]:
-        return self.truth.errors(self.dtype)
+    tolerances: dict[str, float]
+    errors: dict[str, float]
+    reaches: set[str]
+    decides: set[str]
+    tapes: list[Tape]
+    off: Arrays
 
     @property
     def eps(self) -> float:
         return eps_of(self.dtype)
 
-    def tolerance(self, name: str) -> float:
-        """Of an array of the gradient, or "J"; as `numbers.error` absolute for zeros."""
-        if self.rtol is not None:
-            return self.rtol
-        floor = self.truth.floor(self.dtype) if self.truth.right.arrays[name].any() else 0.0
-        return SAFETY * max(floor, self.errors[name])
 
-    def step_tolerance(self, name: str, right: np.ndarray) -> float:
-        """Of a step, as dZ2, of an Objective."""
-        assert self.truth.rounding is not None
-        error = self.eps * (self.truth.rounding.growth[name] / size(right))
-        return self.rtol or SAFETY * max(self.truth.floor(self.dtype), error)
-
-    def decides(self, name: str) -> bool:
-        """Whether a difference within the tolerance says that the array is right."""
-        error = SAFETY * self.errors[name]
-        clear = error <= min(max(VAGUE, 128 * self.truth.floor(self.dtype)), 0.3)
-        return self.reaches(name) and (clear or self._is_last or self.rtol is not None)
-
-    def reaches(self, name: str) -> bool:
-        """Whether a difference beyond the tolerance says that it is wrong."""
-        right = self.truth.right.gradient[name]
-        if self._is_last or not np.isfinite(right).all():
-            return self._is_last
-        largest = np.abs(right).max(initial=0)
-        in_range = largest == 0 or largest >= self._smallest
-        return bool(in_range and np.isfinite(self.errors[name]))
-
-    @property
-    def _is_last(self) -> bool:
-        """Whether there is nothing better, because J does not run in float64."""
-        return self.dtype == self.truth.right.dtype != FLOAT64
-
-    @property
-    def _smallest(self) -> float:
-        """The largest entry that an array needs: 1e-30 in float32, for what underflows on the way
-        is lost to those below; float16 has little range and keeps its subnormals."""
-        if self.dtype == FLOAT64:
-            return 0.0
-        limits = jax.numpy.finfo(self.dtype)
-        lost = limits.smallest_subnormal if self.dtype == np.float16 else limits.tiny
-        return 10 * float(lost) / self.eps
-
-    @functools.cached_property
-    def tapes(self) -> list[Tape]:
-        """Those with the other derivatives at kinks; none where no unit sits at one."""
-        truth = self.truth
-        if truth.tape is None or truth.rounding is None:
-            return []
+def precision(truth: Truth, dtype, rtol: float | None) -> Precision:
+    """Return what dtype can tell; rtol: the caller's tolerance, None for that of rounding."""
+    right = truth.steps | truth.gradient | {VALUE: np.asarray(truth.value)}
+    # How far rounding takes each array
+    coarsest = max((np.dtype(dtype), truth.narrow), key=eps_of)
+    floor = eps_of(coarsest) * truth.num_layers**0.5
+    errors = _errors(truth, coarsest, right)
+    zeros = {name for name in (*truth.gradient, VALUE) if not right[name].any()}
+    tolerances = {
+        name: rtol or SAFETY * max(0.0 if name in zeros else floor, errors[name]) for name in right
+    }
+    # Which verdicts that allows
+    is_last = dtype == truth.dtype != FLOAT64  # nothing is better: J does not run in float64
+    reaches = {
+        name
+        for name, array in truth.gradient.items()
+        if is_last or (np.isfinite(errors[name]) and _in_range(array, dtype))
+    }
+    clear = min(max(VAGUE, 128 * floor), 0.3)  # half precision and great depth have no better
+    decides = {
+        name for name in reaches if is_last or rtol is not None or SAFETY * errors[name] <= clear
+    }
+    # What kinks leave open
+    tapes, off = [], {}
+    if truth.rounding is not None:
         with jax.enable_x64(True):
-            return conventions(truth.J, truth.tape, truth.rounding.U, self.eps)
+            tapes = conventions(truth.tapes[0], truth.rounding.U, eps_of(dtype))
+    if tapes:
+        off = spread(truth.tapes[0], *tapes[:2])
+    return Precision(np.dtype(dtype), tolerances, errors, reaches, decides, tapes, off)
 
-    @functools.cached_property
-    def variants(self) -> list[Arrays]:
-        """The gradients and steps of those tapes."""
-        return [backward(tape) for tape in self.tapes]
 
-    def compared(self, row: Row, given: np.ndarray, right, tolerance: float, scale=1.0) -> Row:
-        """Return the row with numbers and verdict; at kinks every side's derivative is right."""
-        row = row._replace(dtype=str(self.dtype))
-        if given.shape != right.shape:
-            return row._replace(
-                verdict=Verdict.WRONG_SHAPE, why=f"{given.shape}, not {right.shape}"
-            )
-        row = row._replace(tolerance=tolerance, numbers=numbers(given, right, self.eps))
-        if not np.isfinite(given.astype(np.float64)).all():
-            return row._replace(verdict=Verdict.NOT_FINITE)
-        slack = tolerance * np.abs(right).max(initial=0)
-        off = self._spread.get(row.name, 0.0) * scale
-        at_kinks = np.broadcast_to(off > slack, right.shape)
-        row = row._replace(at_kinks=int(at_kinks.sum()))
-        for reference in (right, *self._also(row.name, scale)):
-            if error(given, reference) <= tolerance:
-                found = numbers(given, reference, self.eps)
-                return row._replace(verdict=Verdict.RIGHT, numbers=found)
-        if not (at_kinks.any() and (np.abs(flushed(given) - right) <= off + slack).all()):
-            return row._replace(verdict=Verdict.WRONG)
-        apart = np.where(at_kinks, right, flushed(given))
-        return row._replace(verdict=Verdict.RIGHT, numbers=numbers(apart, right, self.eps))
+def _in_range(right: np.ndarray, dtype) -> bool:
+    """Whether an array is large enough for dtype, or exactly zero.
 
-    @functools.cached_property
-    def _spread(self) -> Arrays:
-        """What the sides at kinks leave open; nothing where no unit sits at one."""
-        if not self.tapes or self.truth.tape is None:
-            return {}
-        lower, upper, _ = self.tapes
-        return spread(self.truth.tape, lower, upper)
+    In float32 the largest entry needs 1e-30, because what underflows on the way is lost to the
+    entries below. float16 has little range and keeps its subnormals.
+    """
+    largest = np.abs(right).max(initial=0)
+    if dtype == FLOAT64 or largest == 0:
+        return bool(np.isfinite(largest))
+    limits = jax.numpy.finfo(dtype)
+    # Ten eps above what is lost, an entry has all its bits
+    lost = limits.smallest_subnormal if dtype == np.float16 else limits.tiny
+    return bool(10 * float(lost) / eps_of(dtype) <= largest < np.inf)
 
-    def _also(self, name: str, scale: float) -> list[np.ndarray]:
-        """What is right as well: at kinks, and where targets sum to 1 up to rounding only."""
-        others = [*self._by_sum, *self.variants]
-        return [arrays[name] * scale for arrays in others if name in arrays]
 
-    @functools.cached_property
-    def _by_sum(self) -> list[Arrays]:
-        return [backward(self.truth.by_sum)] if self.truth.by_sum else []
+def _errors(truth: Truth, dtype, right: Arrays) -> dict[str, float]:
+    """What rounding in dtype does to each array, relative to its size."""
+    arrays = {name: right[name] for name in (*truth.gradient, VALUE)}
+    found = dict.fromkeys(right, 0.0)
+    if truth.rounding is not None:
+        growth = truth.rounding.growth
+        found = {name: eps_of(dtype) * (growth[name] / size(x)) for name, x in right.items()}
+    try:
+        measured = measured_errors(truth, dtype, arrays)
+    except (TypeError, ValueError, NotImplementedError):  # J does not run in this dtype
+        measured = dict.fromkeys(arrays, np.inf)
+    return found | {name: max(found[name], off) for name, off in measured.items()}
+
+
+def measured_errors(truth: Truth, dtype, right: Arrays, draws: int = 3) -> dict[str, float]:
+    """Return how far autodiff in dtype is from autodiff in float64.
+
+    At the arguments, and, unless a tape knows how rounding grows, at some draws a few last bits
+    away: one can be right by luck. In float64, which nothing can judge, it is the error of float32,
+    which sees the same cancellations, scaled by the ratio of their eps. If J does not run in
+    float64 it is what moving by those bits changes. inf if nothing could be computed.
+    """
+    J, args, runs_in_float64 = truth.plain, truth.args, truth.dtype == FLOAT64
+    coarse, scale, unknown = np.dtype(dtype), 1.0, np.inf
+    if dtype == FLOAT64:
+        # 64 eps: of a function whose float32 overflows nothing is known
+        coarse, unknown = np.dtype(np.float32), 64 * eps_of(FLOAT64)
+        scale = eps_of(FLOAT64) / eps_of(coarse)
+    near = [] if dtype == FLOAT64 else [args]
+    if truth.rounding is None:
+        rng = np.random.default_rng(0)
+        near += [_moved(args, coarse, runs_in_float64, rng) for _ in range(draws)]
+    largest = dict.fromkeys(right, 0.0)
+    for at in near:
+        exact = _arrays(J, at, FLOAT64) if at is not args and runs_in_float64 else right
+        own = _arrays(J, at, coarse)
+        for name, array in right.items():
+            off = scale * gap(own[name], exact[name]) / size(array)
+            largest[name] = max(largest[name], off if np.isfinite(off) else unknown)
+    return largest
+
+
+def _arrays(J: Callable, args: tuple, dtype) -> Arrays:
+    value, gradient = autodiff(J, args, dtype)
+    return gradient | {VALUE: np.asarray(value)}
+
+
+def _moved(args: tuple, dtype, cast_rest: bool, rng: np.random.Generator) -> tuple:
+    """The arguments with every parameter in dtype and up to two eps away."""
+
+    def moved(leaf: Any) -> np.ndarray:
+        leaf = np.asarray(leaf).astype(dtype).astype(np.float64)
+        steps = rng.integers(-2, 3, size=leaf.shape)
+        return (leaf * (1 + steps * eps_of(dtype))).astype(dtype)
+
+    rest = cast(args[1:], dtype) if cast_rest else args[1:]
+    return (jax.tree.map(moved, args[0]), *rest)

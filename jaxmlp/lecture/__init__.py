@@ -1,4 +1,4 @@
-"""The rows of the lecture, A1 to I: each with its formula, its numbers, a command and a figure.
+"""The rows of the lecture, A1 to I. Each has a formula, numbers, a command and a figure.
 
 `python -m jaxmlp show H1` computes and prints one row; `experiments/LECTURE.md` lists them all.
 """

@@ -1,4 +1,8 @@
-"""Rows C (a linear boundary), D (activations), E (N layers), H (vanishing), I (slips)."""
+"""Rows C (a linear boundary), D (activations), E (N layers), H (vanishing), I (slips).
+
+Each function computes the numbers of the row that has its name, by label. Sizes, step counts and
+learning rates are chosen, unless the row says that they are the lecture's.
+"""
 
 import functools
 import math
@@ -26,7 +30,7 @@ def spiral():
 
 
 def trained(sizes: tuple[int, ...], hidden: str, epochs: int) -> float:
-    """The share of the 300 points that is right after gradient descent."""
+    """Return the share of the 300 points that is classified right after gradient descent."""
     J = Objective(MLP(sizes, hidden=hidden), "cross_entropy")
     params = J.mlp.init(jax.random.key(0), "he")
     _, history = fit(J, params, *spiral()[:2], optimizer=0.5, epochs=epochs)
@@ -57,7 +61,7 @@ def c3():
 
 
 def function_of(name: str):
-    """Values and derivatives of an activation at -2, -1/2, 0, 1/2, 2."""
+    """Return the function for the values and derivatives of an activation at -2, -1/2, 0, ..."""
 
     def numbers():
         act = activations.get(name)
@@ -98,7 +102,7 @@ def d14():
 
 @functools.cache
 def walked():
-    """The (2, 4, 3) network on the spiral: J, parameters, every intermediate of every layer."""
+    """Return J, parameters and every intermediate of the (2, 4, 3) network on the spiral."""
     J = Objective(MLP((2, 4, 3), hidden="relu"), "cross_entropy")
     params = J.mlp.init(jax.random.key(0), "he")
     return J, params, trace(J)(params, *spiral()[:2])
@@ -127,7 +131,7 @@ def e3():
     found = {f"{name}, sample 99": x[99] for name, x in steps.items()}
     found |= {"dW2 = A1^T dZ2 / m": two.dW, "db2 = mean dZ2": two.db}
     found |= {"dW1 = X^T dZ1 / m": one.dW, "db1 = mean dZ1": one.db}
-    # Reduced: an active unit's dJ/dW1 of one sample
+    # The chain of one weight: dJ/dW1 of an active unit, of one sample
     j = int(np.argmax(one.Z[99]))
     chain = np.asarray(two.dZ[99]) @ np.asarray(params[1].W)[j] * np.asarray(one.A_prev[99])
     name = f"(A2 - Y) . W2 . x of its active unit {j + 1}"
@@ -135,7 +139,11 @@ def e3():
 
 
 def lecture_network():
-    """E4: x = (1, 0, 1), the smallest weights that lead to the notes' h and y; 0.3 is ours."""
+    """Return every intermediate of E4's network for x = (1, 0, 1).
+
+    The notes give h and y, and the weights are the smallest that lead to them. The notes' h has
+    three numbers; the fourth, 0.3, is chosen.
+    """
     x, h, y = (np.array([v]) for v in ((1.0, 0, 1), (0.668, 0.912, 0.471, 0.3), (0.812, 0.151)))
     logit = lambda a: np.log(a / (1 - a))  # noqa: E731
     W, V = np.linalg.pinv(x) @ logit(h), np.linalg.pinv(h) @ logit(y)
@@ -175,7 +183,7 @@ def e6():
 
 
 def deep(hidden: str, init: str, depth: int = 50, width: int = 64):
-    """The flow of a deep network on the spiral, and the share of W1 that a step moves."""
+    """Return the flow of a deep network on the spiral, and the share of W1 that a step changes."""
     sizes = (2, *[width] * depth, 3)
     J = Objective(MLP(sizes, hidden=hidden, stack_from=1), "cross_entropy")
     params, (X, Y, *_) = J.mlp.init(jax.random.key(0), init), spiral()

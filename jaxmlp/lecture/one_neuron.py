@@ -1,4 +1,7 @@
-"""Rows A (one neuron), B (many classes), F (losses), G (learning)."""
+"""Rows A (one neuron), B (many classes), F (losses), G (learning).
+
+Each function computes the numbers of the row that has its name, by label.
+"""
 
 import math
 
@@ -14,15 +17,15 @@ from jaxmlp.mlp import MLP
 from jaxmlp.objective import Objective
 from jaxmlp.train import fit
 
-SUMS = np.array([1.1, 2.2, 0.2, -1.7])  # B1's z
-VEHICLES = np.array(  # G4: wheels, height, weight; those that train
+SUMS = np.array([1.1, 2.2, 0.2, -1.7])  # z of B1
+VEHICLES = np.array(  # G4: wheels, height and weight of the four vehicles for training
     [[4, 6, 500], [4, 5, 550], [2, 3, 200], [2, 4, 250]], np.float32
 )
 TRUCK = np.array([[1.0], [1.0], [0.0], [0.0]], np.float32)
 
 
 def unit(x, w, b: float, y):
-    """J of one sigmoid neuron and every intermediate on samples x, from `jaxmlp.trace`."""
+    """Return J and every intermediate of one sigmoid neuron on samples x, by `jaxmlp.trace`."""
     mlp = MLP((len(w), 1), output="sigmoid")
     J = Objective(mlp, "binary_cross_entropy")
     params = (Layer(jnp.asarray(w, jnp.float32)[:, None], jnp.asarray([b])),)
@@ -32,7 +35,7 @@ def unit(x, w, b: float, y):
 
 
 def at_output(loss: str, output: str, Z, Y):
-    """J and dJ/dZ where Z are the sums of the last layer."""
+    """Return J and dJ/dZ for given sums Z of the last layer."""
     Z, Y = np.atleast_2d(np.asarray(Z, np.float32)), np.atleast_2d(np.asarray(Y, np.float32))
     K = Z.shape[1]
     J = Objective(MLP((K, K), output=output, use_bias=False), loss)
@@ -42,12 +45,13 @@ def at_output(loss: str, output: str, Z, Y):
 
 
 def standardised() -> np.ndarray:
+    """Return the vehicles with mean 0 and standard deviation 1 in each column."""
     return (VEHICLES - VEHICLES.mean(axis=0)) / VEHICLES.std(axis=0)
 
 
 # --- A --------------------------------------------------------------------------------------------
 
-X1, W1, B1 = (1.0, 2.0), (0.5, -0.25), 0.1
+X1, W1, B1 = (1.0, 2.0), (0.5, -0.25), 0.1  # chosen: a point, weights and a bias
 
 
 def a1():
@@ -185,7 +189,7 @@ def f3():
 
 
 def learned(batch_size: int | None, epochs: int):
-    """J after each epoch of the vehicles by two sigmoid outputs and squared error."""
+    """Return J after each epoch on the vehicles: two sigmoid outputs, squared error."""
     mlp = MLP((3, 4, 2), hidden="sigmoid", output="sigmoid")
     J, Y = Objective(mlp, "mse"), np.hstack([TRUCK, 1 - TRUCK])
     params = mlp.init(jax.random.key(0), "glorot")

@@ -15,10 +15,10 @@ shape (d_in, d_out); layers count from 1 to L.
 
 
 class Row(NamedTuple):
-    """Say one thing of the lecture.
+    """Describe one row of the lecture.
 
-    numbers: computes what is printed, by its label. command: the experiment that shows more.
-    figure: of the gallery, "" if there is none.
+    numbers: a function that returns what is printed, by label. command: the experiment that shows
+    more. figure: its name in the gallery; "" if there is none.
     """
 
     key: str
@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 def text(row: Row) -> str:
-    """Return the row with its numbers, computed now."""
+    """Return the row as text. Its numbers are computed now."""
     numbers = row.numbers()
     width = max(map(len, numbers))
     lines = [f"{row.key}  {row.title}", "", f"    {row.formula}", ""]
@@ -44,7 +44,7 @@ def text(row: Row) -> str:
 
 
 def written(value: Any) -> str:
-    """A number with six digits, an array row by row, text as it is."""
+    """Return a number with six digits, an array row by row with four, and text as it is."""
     if isinstance(value, str):
         return value
     if np.ndim(value) == 0:

@@ -4,18 +4,16 @@ from jaxmlp.checks import unknown_name
 from jaxmlp.lecture import networks, one_neuron
 from jaxmlp.lecture.row import Row
 
-
-def _place(row: Row) -> tuple[str, int]:
-    return row.key[0], int(row.key[1:] or 0)
-
-
-ROWS: dict[str, Row] = {
-    row.key: row for row in sorted((*one_neuron.ROWS, *networks.ROWS), key=_place)
+ROWS: dict[str, Row] = {  # by letter, then by number
+    row.key: row
+    for row in sorted(
+        (*one_neuron.ROWS, *networks.ROWS), key=lambda row: (row.key[0], int(row.key[1:] or 0))
+    )
 }
 
 
 def row(key: str) -> Row:
-    """Return the row of that letter and number, as "H1"."""
+    """Return the row with that letter and number, such as "H1"."""
     if key.upper() not in ROWS:
         raise unknown_name("row", key, tuple(ROWS))
     return ROWS[key.upper()]

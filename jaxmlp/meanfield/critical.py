@@ -1,7 +1,8 @@
-"""Where gradients neither vanish nor explode: the edge of chaos, chi_1 = 1.
+"""The edge of chaos: the variances at which gradients neither vanish nor explode, chi_1 = 1.
 
-It is a curve in q, with no equation to solve: `sigma_w2(q) = 1 / E phi'^2` and
-`sigma_b2(q) = q - E phi^2 / E phi'^2`. A root is sought in one of the two only.
+It is a curve with the length q as parameter: `sigma_w2(q) = 1 / E phi'^2` and
+`sigma_b2(q) = q - E phi^2 / E phi'^2`. An equation must be solved only for the q that belongs to a
+given sigma_w2 or sigma_b2.
 """
 
 import math
@@ -24,12 +25,13 @@ from jaxmlp.meanfield.lengths import (
 
 
 class CriticalPoint(NamedTuple):
-    """Variances with chi_1 = 1 at a fixed point q of the length.
+    """Hold variances for which chi_1 = 1 at a fixed point q of the length.
 
-    q: None where every q is fixed, 0 where the point is a limit.
+    q: None if every q is fixed; 0 if the point is the limit q -> 0.
     chi_par: the slope of the length map at q.
-    stability: "stable", "half-stable", "unstable" as chi_par is below, at, above 1 (at q = 0, where
-      it is 1, as the length shrinks or grows nearby); "scale-invariant" where every q is fixed.
+    stability: "stable", "half-stable" or "unstable" if chi_par is below, at or above 1. At q = 0
+      chi_par is 1, and the point is "stable" if the length shrinks nearby, "unstable" if it grows.
+      "scale-invariant" if every q is fixed.
     """
 
     sigma_w2: float
@@ -49,19 +51,22 @@ def critical_point(
 ) -> CriticalPoint | None:
     """Return the variances at which squared gradients keep their size, chi_1 = 1.
 
-    Give exactly one of sigma_b2, sigma_w2 and q; None where there is no such point. Of several, the
-    stable one of smallest q, else that of smallest q. Behind a norm (norm_eps taken as 0) they are
-    those with `sigma_b2 = sigma_w2 (E phi'^2 - E phi^2)` at variance 1: linear and ReLU layers are
-    critical at every sigma_w2 without biases, and that of q = 1 is given. With a residual chi_1 is
-    above 1, and no point is critical.
+    Give exactly one of sigma_b2, sigma_w2 and q. The result is None if there is no such point. If
+    there are several, it is the one of smallest q among those that are not unstable, or else among
+    all.
+
+    After a norm (norm_eps taken as 0) the critical variances satisfy
+    `sigma_b2 = sigma_w2 (E phi'^2 - E phi^2)` at variance 1. Linear and ReLU layers without biases
+    are then critical at every sigma_w2, and the one with q = 1 is returned. With a residual chi_1
+    is above 1, and no point is critical.
 
     Schoenholz et al. 2017, "Deep information propagation"; Roberts, Yaida & Hanin 2022, "The
     principles of deep learning theory", section 5.
 
     Raises:
       TypeError: if not exactly one of the three is given.
-      ValueError: for a value out of range, softmax, an activation that cannot be integrated, or an
-        unknown norm.
+      ValueError: for a value out of range, softmax, an activation that cannot be integrated, and
+        an unknown norm.
 
     Example:
       >>> point = critical_point("erf", sigma_b2=0.0)
@@ -80,9 +85,10 @@ def critical_point(
     ((name, target),) = given.items()
     target = (nonnegative if name == "sigma_b2" else checks.positive_number)(name, target)
     if norms.get(norm) is not None:
-        return _behind_norm(activation, name, target)
+        return _after_norm(activation, name, target)
     if not (scan(activation).slope2 > 0).any():
         return None
+    # q gives the variances; a variance may belong to several q
     if name == "q":
         return _at(activation, target)
     points = [*_limit(activation, name, target), *_along(activation, name, target)]
@@ -92,24 +98,24 @@ def critical_point(
     return next((point for point in points if point.stability != "unstable"), (*points, None)[0])
 
 
-def _behind_norm(activation, name, target) -> CriticalPoint | None:
-    """The critical point where phi sees variance 1."""
+def _after_norm(activation, name, target) -> CriticalPoint | None:
+    """Return the critical point after a norm, where phi gets variance 1."""
     at = moments(activation, 1.0)
-    slope2, room = float(at.slope2), float(at.slope2 - at.square)
-    room = 0.0 if abs(room) <= NOISE * slope2 else room  # sigma_b2 for each sigma_w2
-    if slope2 == 0 or room < 0 or (name == "sigma_b2" and (target == 0) != (room == 0)):
+    slope2, ratio = float(at.slope2), float(at.slope2 - at.square)  # ratio: sigma_b2 / sigma_w2
+    ratio = 0.0 if abs(ratio) <= NOISE * slope2 else ratio
+    if slope2 == 0 or ratio < 0 or (name == "sigma_b2" and (target == 0) != (ratio == 0)):
         return None
     if name == "sigma_b2":
-        sigma_w2 = target / room if room else 1 / slope2
+        sigma_w2 = target / ratio if ratio else 1 / slope2
     else:
         sigma_w2 = target if name == "sigma_w2" else target / slope2
-    return CriticalPoint(sigma_w2, sigma_w2 * room, sigma_w2 * slope2, 0.0, "stable")
+    return CriticalPoint(sigma_w2, sigma_w2 * ratio, sigma_w2 * slope2, 0.0, "stable")
 
 
 def half_stable_point(activation: str | Activation) -> CriticalPoint | None:
-    """Return the critical point with chi_1 = chi_par = 1 at q > 0; None where there is none.
+    """Return the critical point with chi_1 = chi_par = 1 at q > 0; None if there is none.
 
-    There the length attracts from one side only. GELU and swish have one. Roberts, Yaida & Hanin
+    Such a length attracts from one side only. GELU and swish have one. Roberts, Yaida & Hanin
     2022, "The principles of deep learning theory", section 5.3.
 
     Example:
@@ -126,69 +132,70 @@ def half_stable_point(activation: str | Activation) -> CriticalPoint | None:
 
 
 def _curve(activation, q):
-    """sigma_w2, sigma_b2 and chi_par of the critical point with that length."""
+    """Return sigma_w2, sigma_b2 and chi_par of the critical point with length q."""
     at = moments(activation, q)
     with np.errstate(divide="ignore", invalid="ignore"):
         return 1 / at.slope2, q - at.square / at.slope2, at.gain / at.slope2
 
 
 def _every_length(activation):
-    """Whether every length is critical at the same variances, as for ReLU."""
+    """Return whether every length is critical at the same variances, as for ReLU."""
     off = _curve_at_edges(activation)[1] / np.exp(EDGES)
     return bool(np.nanmax(np.abs(off)) <= NOISE)
 
 
 def _curve_at_edges(activation):
-    """sigma_w2 and sigma_b2 at the edges of the cells; NaN where unknown."""
+    """Return sigma_w2 and sigma_b2 at the edges of the cells; NaN if they are unknown."""
     at = scan(activation)
     with np.errstate(divide="ignore", invalid="ignore"):
         return 1 / at.slope2, np.exp(EDGES) - at.square / at.slope2
 
 
 def _at(activation, q) -> CriticalPoint | None:
+    """Return the critical point with length q; None if its sigma_b2 would be negative."""
     if _every_length(activation):
         return CriticalPoint(float(_curve(activation, 1.0)[0]), 0.0, None, 1.0, "scale-invariant")
     sigma_w2, sigma_b2, chi_par = (float(x) for x in _curve(activation, q))
     if sigma_b2 < -NOISE * q:
         return None
     side = chi_par - 1
-    # q of a root is known to 1e-9 or so, and chi_par with it
+    # A root q is known to about 1e-9, and so is its chi_par
     words = "half-stable" if abs(side) < 1e-9 else "stable" if side < 0 else "unstable"
     return CriticalPoint(sigma_w2, max(0.0, sigma_b2), q, chi_par, words)
 
 
 def _limit(activation, name, target) -> list[CriticalPoint]:
-    """The critical point at q -> 0, which has no biases, or that of every q."""
+    """Return the critical point of every q, or else of q -> 0, if it has the given variance."""
     sigma_w2 = float(_curve(activation, 0.0)[0])
-    asked = target == 0 if name == "sigma_b2" else abs(target / sigma_w2 - 1) <= NOISE
-    if not asked or math.isinf(sigma_w2):
+    fits = target == 0 if name == "sigma_b2" else abs(target / sigma_w2 - 1) <= NOISE
+    if not fits or math.isinf(sigma_w2):
         return []
     if _every_length(activation):
         return [CriticalPoint(sigma_w2, 0.0, None, 1.0, "scale-invariant")]
     growth = sigma_w2 * scan(activation).square / np.exp(EDGES) - 1
-    # at q = 1e-16 growth is about phi'' / phi' times sqrt(q), 1e-8, if phi is smooth on each side
+    # If phi(0) = 0 and phi' is not 0, growth at q = 1e-16 is about sqrt(q) phi'' / phi', near 1e-8
     if abs(growth[0]) > 1e-6:
-        return []  # phi(0) is not 0, or phi' is
-    first = growth[np.abs(growth) > 100 * NOISE][0]  # the first that is surely not rounding
+        return []
+    first = growth[np.abs(growth) > 100 * NOISE][0]  # chosen: the first that is surely not rounding
     return [CriticalPoint(sigma_w2, 0.0, 0.0, 1.0, "stable" if first < 0 else "unstable")]
 
 
 def _along(activation, name, target) -> list[CriticalPoint]:
-    """The critical points of q > 0, smallest q first."""
+    """Return the critical points of q > 0 with the given variance, smallest q first."""
     if _every_length(activation):
         return []
     if name == "sigma_b2":
-        miss = lambda square, slope2, gain, q: 1 - (square / slope2 + target) / q  # noqa: E731
+        error = lambda square, slope2, gain, q: 1 - (square / slope2 + target) / q  # noqa: E731
     else:
-        miss = lambda square, slope2, gain, q: target * slope2 - 1  # noqa: E731
-    points = (_at(activation, q) for q in _roots(activation, miss))
-    given = {name: target}  # as it was asked for, not as it came back from q
+        error = lambda square, slope2, gain, q: target * slope2 - 1  # noqa: E731
+    points = (_at(activation, q) for q in _roots(activation, error))
+    given = {name: target}  # the number given, without the rounding of the way through q
     return [point._replace(**given) for point in points if point is not None]
 
 
 def _roots(activation, function) -> list[float]:
-    """The q at which a function of the moments crosses 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):  # slopes of 0
+    """Return the q at which a function of the moments crosses 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # phi' may be 0
         at_edges = function(*scan(activation), np.exp(EDGES))
 
     def in_cell(i):
@@ -204,18 +211,20 @@ def criticality_table(
     acts: Any = None,
     sigma_b2: float = 0.05,  # as in Schoenholz et al. 2017
 ) -> list[dict[str, Any]]:
-    """Return one dict for each activation: its critical points, and its gradients elsewhere.
+    """Return one dict for each activation: its critical points, and its factors elsewhere.
 
-    critical, critical_biased: the `CriticalPoint` without biases, and with that sigma_b2, or None;
-    why_none: the reason, in words, where one is missing; lecun, he: the norm factor of one layer,
-    sqrt(chi_1) at the fixed point that sigma_w2 = 1 and 2 without biases reach from q = 1.
+    critical, critical_biased: the `CriticalPoint` without biases and with sigma_b2; None if there
+      is none.
+    why_none: the reason, in words, if one of them is None.
+    lecun, he: the factor of the gradient norm in one layer, sqrt(chi_1), for sigma_w2 = 1 and 2
+      without biases, at the fixed point that is reached from q = 1.
 
     Example:
       >>> (row,) = criticality_table(["relu"])
       >>> row["critical"].sigma_w2, row["critical_biased"], round(row["he"], 9)
       (2.0, None, 1.0)
     """
-    if acts is None:  # every one once, though some have two names
+    if acts is None:  # each of them once, although silu has two names
         acts = dict.fromkeys(activations.get(name) for name in activations.names())
         acts = [activation for activation in acts if activation is not activations.softmax]
     return [_row(elementwise(activation), sigma_b2) for activation in acts]

@@ -1,4 +1,4 @@
-"""The plane of weight and bias variances: order, chaos, and how deep a signal reaches."""
+"""The plane of weight and bias variances: order, chaos, and how many layers a signal survives."""
 
 import math
 from collections.abc import Sequence
@@ -21,18 +21,19 @@ from jaxmlp.meanfield.fixed_points import depth_scale, depth_scale_of_length
 from jaxmlp.meanfield.integrals import jumps, moments
 from jaxmlp.meanfield.lengths import checked, roots_of, settled
 
-# Degrees in theta of the table of correlations: the first is enough for the library's activations,
-# and what is checked against integrals at some CHECKED points moves to the second.
+# Chosen: degrees in theta of the table of correlations. The first is enough for the library's
+# activations. About CHECKED points are compared with integrals; if they disagree, the second is
+# tried. AGREEMENT is a third of the error that `PhaseDiagram` allows for c
 DEGREES, DEGREES_WITH_KINKS = (24, 48), (32, 48)
-CHECKED, AGREEMENT = 8, 3e-9  # AGREEMENT: a third of what the docstring promises of c
+CHECKED, AGREEMENT = 8, 3e-9
 
 
 class PhaseDiagram(NamedTuple):
-    """Fixed points over a grid: arrays of shape (len(sigma_b2), len(sigma_w2)).
+    """Hold fixed points over a grid: arrays of shape (len(sigma_b2), len(sigma_w2)).
 
-    chi_1 below 1 is the ordered phase, where gradients vanish, above 1 the chaotic one, where they
-    explode. The other fields are those of `FixedPoint`, c NaN where that has None. Where c < 1 it
-    is accurate to 1e-8, and its slope chi_c to 1e-6.
+    chi_1 below 1 is the ordered phase, in which gradients vanish. chi_1 above 1 is the chaotic
+    phase, in which they explode. The other fields are those of `FixedPoint`, with NaN for a c of
+    None. A c below 1 is accurate to 1e-8, and its slope chi_c to 1e-6.
     """
 
     activation: str
@@ -60,7 +61,7 @@ def phase_diagram(
     figure 1; Schoenholz et al. 2017, "Deep information propagation", figures 1 and 2.
 
     Args:
-      sigma_w2_grid, sigma_b2_grid: the variances, one after another.
+      sigma_w2_grid, sigma_b2_grid: the variances, one-dimensional.
       q0: variance of the first layer's z.
 
     Raises:
@@ -76,12 +77,13 @@ def phase_diagram(
     rows = [[checked(activation, w, b) for w in sigma_w2_grid] for b in sigma_b2_grid]
     if not rows or not rows[0]:
         raise ValueError("phase_diagram needs at least one sigma_w2 and one sigma_b2")
+    # Length and its slopes, then correlation and its slope, then the depth scales
     act = rows[0][0][0]
     w, b = np.moveaxis(np.array([[pair[1:] for pair in row] for row in rows]), -1, 0)
     q, stability = np.vectorize(lambda w, b: settled(act, w, b, q0), otypes=[float, object])(w, b)
     at = moments(act, q)
     chi_1, chi_par = w * at.slope2, w * at.gain
-    with np.errstate(invalid="ignore"):  # q = 0 and inf
+    with np.errstate(invalid="ignore"):  # NaN at q = 0 and inf
         share = w * at.square / q
     c, chi_c = _correlations(act, q, share, chi_1)
     xi_q = np.vectorize(depth_scale_of_length, otypes=[float])(chi_par, stability)
@@ -92,12 +94,12 @@ def phase_diagram(
 
 
 def _correlations(act, q, share, chi_1):
-    """c and chi_c: 1 and chi_1 in the ordered phase, from a table in the chaotic one.
+    """Return c and chi_c: 1 and chi_1 in the ordered phase, from a table in the chaotic one.
 
-    share: of the weights in the variance q, the biases having the rest.
+    share: the weights' share in the variance q.
     """
     c, chi_c = np.ones_like(q), np.where(np.abs(chi_1 - 1) <= ACCURACY, 1.0, chi_1)
-    for end in (0.0, math.inf):  # there the map depends on the activation alone
+    for end in (0.0, math.inf):  # at these q the map depends on the activation alone
         if (q == end).any():
             settles, slope = settled_correlation(act, 1.0, 0.0, end)
             c[q == end], chi_c[q == end] = np.nan if settles is None else settles, slope
@@ -109,7 +111,7 @@ def _correlations(act, q, share, chi_1):
 
 
 def _below_one(act, q, share):
-    """c < 1 and chi_c for many fixed points."""
+    """Return c < 1 and chi_c of many fixed points."""
     some = np.argsort(q)[:: max(1, len(q) // CHECKED)]
     for degree in DEGREES_WITH_KINKS if act.kinks else DEGREES:
         table = _table(act, q.min(), q.max(), degree)
@@ -122,15 +124,15 @@ def _below_one(act, q, share):
 
 
 def _order(act):
-    """The power of the angle with which inputs part: 1 where phi jumps."""
+    """Return the power of theta that `1 - c'` follows near 0: 1 if phi jumps, else 2."""
     return 1 if jumps(act) else 2
 
 
 def _table(act, low, high, degree):
-    """`(1 - c') / theta^order` without biases as a polynomial in theta, given q."""
+    """Return a function of q: `(1 - c') / theta^order` without biases, as a polynomial in theta."""
     low, high = math.log(low), math.log(high)
-    centre, half = (high + low) / 2, (high - low) / 2 + 1e-9  # an interval, also for a single q
-    # nodes in ln q: a third of those in theta, and as many more for each e^2 between low and high
+    centre, half = (high + low) / 2, (high - low) / 2 + 1e-9  # not 0, even if there is one q
+    # Chosen: a third as many nodes in ln q as in theta, and as many more for every factor e^2 in q
     x, y = chebpts1(degree // 3 + int(degree / 3 * half) + 1), chebpts1(degree + 1)
     angles, order = WIDEST * (y + 1) / 2, _order(act)
     of_q = [decorrelation_of_weights(act, q) for q in np.exp(centre + half * x)]
@@ -145,12 +147,12 @@ def _table(act, low, high, degree):
 
 
 def _fixed(act, q, share, table) -> tuple[float, float]:
-    """The angle where `1 - c' = 1 - c`, and the slope of the correlation map there."""
+    """Return the angle with `1 - c' = 1 - c`, and the slope of the correlation map there."""
     order = _order(act)
     ratio = share * table(q)
     e_ratio = Chebyshev.interpolate(lambda x: from_angle(x) / x**order, DEGREES[0], [0, WIDEST])
     theta = max(roots_of(ratio - e_ratio), default=0.0)
-    if theta == 0:  # closer to c = 1 than can be told
+    if theta == 0:  # c is 1 to rounding
         return 0.0, 1.0
     slope = order * theta ** (order - 1) * ratio(theta) + theta**order * ratio.deriv()(theta)
     return theta, slope / np.sin(theta)

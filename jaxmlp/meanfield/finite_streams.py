@@ -1,13 +1,14 @@
-"""Finite width with residuals and norms: networks drawn along their own vectors.
+"""Networks of finite width with residuals and norms, drawn exactly without drawing their weights.
 
-For one input, W[l+1] meets two vectors only: A[l] forwards, which it takes to zeta, and dZ[l+1] on
-the way back. Given zeta, what is left of n^2 Gaussian weights is independent of all that was seen:
+For one input, W[l+1] multiplies only two vectors: A[l] on the way forward, with the result zeta,
+and dZ[l+1] on the way back. Given zeta, the rest of the n^2 Gaussian weights is independent of all
+other vectors, so
 
     W dZ = A (zeta . dZ) / |A|^2 + sqrt(sigma_w2 / n) |dZ| (g - A (A . g) / |A|^2),
 
-g standard normal. So 2 n numbers a layer draw the network of n^2 weights exactly, at every width
-and with every activation, residual and norm: mean and spread are those of so many networks, and
-nothing in them is of leading order. The time is that of n, which `finite_width` does not need.
+with g standard normal. So 2 n random numbers a layer are enough to draw a network of n^2 weights
+exactly, for every width, activation, residual and norm. Mean and spread are those of the drawn
+networks, without an approximation in 1/n. The time grows with n; that of `finite_width` does not.
 """
 
 import math
@@ -15,24 +16,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmlp.meanfield.integrals import values_and_slopes
+from jaxmlp.meanfield.quadrature import values_and_slopes
 from jaxmlp.meanfield.remedies import Stream
 
-UNITS = 2**24  # units simulated, over all layers and networks: about a second
+UNITS = 2**24  # chosen: units simulated, over all layers and networks; about a second
 FEWEST, MOST = 1000, 10_000  # networks: the mean is known to 3% or 1% of a standard deviation
-LEFT = 100  # networks that are not silent: the mean is known to 10% of a standard deviation
-AT_ONCE = 2**20  # units simulated at once: 8 MB in each of four arrays
+LEFT = 100  # networks that must not be silent: the mean is known to 10% of a standard deviation
+AT_ONCE = 2**20  # chosen: units simulated at once, 8 MB in each of four arrays
 
 
 def statistics(activation, sigma_w2, sigma_b2, q1, widths, stream: Stream):
     """Return mean and standard deviation of `ln(|dS[l]|^2 / |dS[L]|^2)`, layers 1..L.
 
-    Networks in which a layer is silent (no ReLU active: dS is 0) are left out, as long as most of
-    what was drawn does not fall silent.
+    Networks with a silent layer are left out: no ReLU of it is active, and dS is 0. At least LEFT
+    networks must remain.
 
     Args:
       sigma_w2: of layers 1..L. q1: variance of z[1]. widths: of layers 1..L-1.
     """
+    # Draw the networks, in batches that fit in memory
     num = int(np.clip(UNITS // sum(widths), FEWEST, MOST))
     size, rng = max(1, AT_ONCE // sum(widths)), np.random.default_rng(0)
     parts = []
@@ -42,6 +44,7 @@ def statistics(activation, sigma_w2, sigma_b2, q1, widths, stream: Stream):
                 activation, sigma_w2, sigma_b2, q1, widths, stream, min(size, num - i), rng
             )
             parts.append(_backward(rows, sigma_w2, sigma_b2, stream, rng))
+    # Refuse numbers out of range, and too few networks that are not silent
     log_T = np.concatenate(parts, axis=1)
     if np.isnan(log_T).any() or (log_T == np.inf).any():
         raise ValueError(
@@ -58,11 +61,11 @@ def statistics(activation, sigma_w2, sigma_b2, q1, widths, stream: Stream):
 
 
 class Row(NamedTuple):
-    """A hidden layer of many networks, and what the layer above it adds: arrays (networks, n).
+    """Hold a hidden layer of many networks, and Z of the layer above: arrays (networks, n).
 
     A, slopes: phi(U), phi'(U). U, r: norm(S) and the norm's factor, None without a norm. square:
-    |A|^2. Z: of the layer above, at the scale of A; None for an output. share: of the weights in
-    the variance of Z, the biases having the rest.
+    |A|^2. Z: that of the layer above, at the scale of A; None if that is the output. share: the
+    weights' share in the variance of Z; the biases have the rest.
     """
 
     A: np.ndarray
@@ -75,10 +78,11 @@ class Row(NamedTuple):
 
 
 def _forward(activation, sigma_w2, sigma_b2, q1, widths, stream: Stream, size, rng) -> list[Row]:
+    """Draw `size` networks forwards: one Row for each hidden layer."""
     S, rows = math.sqrt(q1) * rng.standard_normal((size, widths[0])), []
     scale_free = activation.homogeneous and sigma_b2 == 0 and stream.norm is None
     for l, n in enumerate(widths):
-        if scale_free:  # the size of S changes nothing further down: it is taken off
+        if scale_free:  # the size of S has no influence, and might leave the range
             size_of_S = np.sqrt(np.mean(S**2, axis=1, keepdims=True))
             S = np.divide(S, size_of_S, out=np.zeros_like(S), where=size_of_S > 0)
         U, r = (S, None) if stream.norm is None else _normed(S, stream.norm)
@@ -95,16 +99,17 @@ def _forward(activation, sigma_w2, sigma_b2, q1, widths, stream: Stream, size, r
 
 
 def _backward(rows: list[Row], sigma_w2, sigma_b2, stream: Stream, rng):
-    """ln |dS[l]|^2 of layers 1..L, (L, networks); that of the output, one number, is 0."""
+    """Return ln |dS[l]|^2 of layers 1..L, (L, networks). The output's dS is the number 1."""
     dS, log_T = np.ones((len(rows[0].A), 1)), [np.zeros(len(rows[0].A))]
     for l in range(len(rows) - 1, -1, -1):
         A, slopes, U, r, square, Z, share = rows[l]
         dZ = stream.gain[l] * dS
         length = np.linalg.norm(dZ, axis=1, keepdims=True)
         g, h = rng.standard_normal(A.shape), rng.standard_normal(length.shape)
-        # Along A: the weights have given zeta, the part of Z that is not the biases'
+        # Along A the weights are known from zeta, the part of Z that the biases do not give. For
+        # the output no zeta is drawn, and they are as random along A as across
         spread = math.sqrt(sigma_w2[l + 1] / A.shape[1]) * length
-        along = spread * np.sum(A * g, axis=1, keepdims=True)  # an output knows nothing of zeta
+        along = spread * np.sum(A * g, axis=1, keepdims=True)
         if Z is not None:
             along = share * np.sum(Z * dZ, axis=1, keepdims=True)
             along += np.sqrt(share * sigma_b2) * length * h
@@ -120,14 +125,14 @@ def _backward(rows: list[Row], sigma_w2, sigma_b2, stream: Stream, rng):
 
 
 def _normed(S, norm):
-    """norm(S) and its factor r = 1 / sqrt(variance + eps)."""
+    """Return norm(S) and its factor r = 1 / sqrt(variance + eps)."""
     S = S - S.mean(axis=1, keepdims=True) if norm.centred else S
     r = 1 / np.sqrt(np.mean(S**2, axis=1, keepdims=True) + norm.eps)
     return S * r, r
 
 
 def _norm_vjp(dU, U, r, norm):
-    """dS from dU; `dr/dS = -r^2 U / n` gives the term in U."""
+    """Return dS from dU; the term in U is there because `dr/dS = -r^2 U / n`."""
     if norm is None:
         return dU
     inner = dU - U * np.mean(U * dU, axis=1, keepdims=True)

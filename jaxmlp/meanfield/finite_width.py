@@ -1,16 +1,19 @@
-"""Networks of finite width, as three random numbers for each layer.
+"""Networks of finite width, simulated with three random numbers for each layer.
 
-With n units in a layer, sums over units fluctuate by 1/sqrt(n), so that the log of a gradient norm
-is spread over networks, and its mean lies off the mean field. For layers l = 1..L-1, given
-everything before:
-- forwards, `K[l]`, the variance of z[l] given the layers below: `K[l+1] = sigma_b2 + sigma_w2
-  mean phi(z[l])^2`, of mean V(K[l]);
-- backwards, `T[l] = |dz[l]|^2 = chi_1(K[l]) T[l+1] (1 + u)`, u of variance `(3 E phi'^4 /
-  (E phi'^2)^2 - 1) / n`, correlated with the fluctuation of K[l+1] through the same units;
-- and `P[l] = z[l] . dz[l]`: W[l+1] is not independent of z[l+1], so dz carries a part along
-  `dP ~ phi(z[l]) P[l+1] / K[l+1]`, which grows by about chi_par a layer instead of sqrt(chi_1).
-Hanin & Nica 2020, "Products of many large random matrices and gradients in deep neural networks",
-for ReLU; Roberts, Yaida & Hanin 2022, "The principles of deep learning theory", for K.
+In a layer of n units, sums over units fluctuate by 1/sqrt(n). So the log of a gradient norm differs
+from network to network, and its mean differs from mean field. Three numbers of the layers
+l = 1..L-1 are followed, each given those of the layers before:
+
+- Forwards `K[l]`, the variance of z[l] given the layers below:
+  `K[l+1] = sigma_b2 + sigma_w2 mean phi(z[l])^2`, with mean V(K[l]), the length map.
+- Backwards `T[l] = |dz[l]|^2 = chi_1(K[l]) T[l+1] (1 + u)`. u has variance
+  `(3 E phi'^4 / (E phi'^2)^2 - 1) / n` and is correlated with the fluctuation of K[l+1], because
+  both come from the same units.
+- Backwards `P[l] = z[l] . dz[l]`. W[l+1] is not independent of z[l+1], so dz[l] has a part along
+  `phi(z[l]) P[l+1] / K[l+1]`. This part grows by about chi_par a layer and not by sqrt(chi_1).
+
+Sources: Hanin & Nica 2020, "Products of many large random matrices and gradients in deep neural
+networks", for ReLU; Roberts, Yaida & Hanin 2022, "The principles of deep learning theory", for K.
 """
 
 import functools
@@ -19,13 +22,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmlp.meanfield.integrals import LARGEST, SMALLEST, expect, values_and_slopes
+from jaxmlp.meanfield.integrals import LARGEST, SMALLEST, expect
+from jaxmlp.meanfield.quadrature import values_and_slopes
 
-DRAWS = 10_000  # simulated networks: the mean is known to 1% of a standard deviation
-STEP = 0.04  # of ln K in tables: lines between are off by 5e-5, a layer of 256 strays by 0.1
-MARGIN = 8  # of ln K in tables, beyond the mean field: networks of few units stray
-PANELS = 128  # most panels of an integral in a table
-AT_ONCE = 2**21  # numbers drawn at once: 16 MB in each of a few arrays
+DRAWS = 10_000  # simulated networks: the mean is then known to 1% of a standard deviation
+STEP = 0.04  # chosen: of ln K in tables. Straight lines between are off by 5e-5
+MARGIN = 8  # chosen: of ln K in tables, beyond mean field, because narrow networks stray
+PANELS = 128  # chosen: the most panels of an integral in a table
+AT_ONCE = 2**21  # chosen: numbers drawn at once, 16 MB in each of a few arrays
 
 
 def statistics(activation, sigma_w2, sigma_b2, q, widths) -> tuple[np.ndarray, np.ndarray]:
@@ -45,15 +49,16 @@ def statistics(activation, sigma_w2, sigma_b2, q, widths) -> tuple[np.ndarray, n
 
 
 def _log_factor(activation, n: int) -> tuple[float, float]:
-    """Mean and variance of ln X, X the mean of `phi'^2 xi^2` over n units, xi standard normal.
+    """Return mean and variance of ln X, X the mean of `phi'^2 xi^2` over n units, xi normal.
 
-    Exact for phi' of two values, each with probability 1/2, from the Laplace transform of n X:
-    `E exp(-e^u n X) = P(U > u)` for `U = V - ln(n X)` with V of Gumbel's law. A layer of ReLU with
-    no unit active is left out.
+    It is exact if phi' has two values, each with probability 1/2. Let V have Gumbel's distribution
+    and `U = V - ln(n X)`. Then `P(U > u) = E exp(-e^u n X)`, a Laplace transform that is known. So
+    the mean and variance of ln X are those of U with V's subtracted. Layers of ReLU in which no
+    unit is active are left out.
     """
     slopes2 = values_and_slopes(activation, np.array([-1.0, 1.0]))[1] ** 2
-    # The density of U falls as n e^u on the left and at least as e^(-u/2) on the right: the ends
-    # are at e^-60. A sum of such equal steps is exact up to exp(-2 pi^2 / 0.05).
+    # The density of U falls as n e^u on the left and at least as e^(-u/2) on the right, so it is
+    # e^-60 at both ends. With equal steps of 0.05 its sum is exact up to exp(-2 pi^2 / 0.05)
     u = np.arange(-60 - math.log(n), 120, 0.05) - math.log(slopes2.max())
     s = slopes2[:, None] * np.exp(u)
     # (1 + 2 s)^(-1/2) is the transform of xi^2, its derivative -(1 + 2 s)^(-3/2)
@@ -62,26 +67,29 @@ def _log_factor(activation, n: int) -> tuple[float, float]:
     density /= density.sum()
     mean = density @ u
     variance = density @ (u - mean) ** 2
-    return -np.euler_gamma - mean - math.log(n), variance - math.pi**2 / 6  # those of V taken off
+    # V has mean -euler_gamma and variance pi^2 / 6
+    return -np.euler_gamma - mean - math.log(n), variance - math.pi**2 / 6
 
 
 # --- other activations: three numbers for each layer ----------------------------------------------
 
 
 class Units(NamedTuple):
-    """Moments of one unit over a grid of ln K, as they enter the recursions at one width n.
+    """Hold the moments of one unit that the recursions need, over a grid of ln K, at one width n.
 
-    log_square, log_slope2: ln E phi^2, ln E phi'^2. square_var, both: variance of `phi^2 / E
-    phi^2`, and its covariance with `phi'^2 xi^2 / E phi'^2`, xi standard normal; rho: their
-    correlation. log_u, log_u_sd: mean and spread of ln(1 + u), the log of the latter's mean over n
-    units, by the gamma law of the same variance. pull: `E z phi phi' / E phi^2`. regression: that
-    of `z phi phi'` on phi^2. radial: `E z^2 phi'^2 / (K E phi'^2)`.
+    With f = `phi^2 / E phi^2` and g = `phi'^2 xi^2 / E phi'^2`, xi standard normal:
+    log_square, log_slope2: ln E phi^2 and ln E phi'^2.
+    square_var: the variance of f. cov: the covariance of f and g. rho: their correlation.
+    log_u, log_u_sd: mean and standard deviation of ln(1 + u), 1 + u the mean of g over n units; by
+    the gamma distribution of the same variance.
+    pull: `E z phi phi' / E phi^2`. regression: the slope of the regression of `z phi phi'` on
+    phi^2. radial: `E z^2 phi'^2 / (K E phi'^2)`.
     """
 
     log_square: np.ndarray
     log_slope2: np.ndarray
     square_var: np.ndarray
-    both: np.ndarray
+    cov: np.ndarray
     rho: np.ndarray
     log_u: np.ndarray
     log_u_sd: np.ndarray
@@ -91,13 +99,13 @@ class Units(NamedTuple):
 
 
 class Table(NamedTuple):
-    """`Units` on the grid `low, low + STEP, ...` of ln K."""
+    """Hold `Units` on the grid `low, low + STEP, ...` of ln K."""
 
     low: float
     units: Units
 
     def at(self, x: np.ndarray) -> Units:
-        """Interpolate; the two logarithms go on as straight lines beyond the ends."""
+        """Interpolate. Beyond the ends the two logarithms go on as lines, the others stay."""
         place = (x - self.low) / STEP
         i = np.clip(place.astype(int), 0, len(self.units.pull) - 2)
         beyond, part = place - i, np.clip(place - i, 0, 1)
@@ -106,9 +114,9 @@ class Table(NamedTuple):
         ))  # fmt: skip
 
 
-@functools.lru_cache(maxsize=16)  # activations, 100 kB each
+@functools.lru_cache(maxsize=16)  # chosen: activations, 100 kB each
 def _expectations(activation, low: int, high: int) -> np.ndarray:
-    """What `_table` needs of one unit, for ln K from low to high."""
+    """Return the expectations over one unit from which `_table` is made."""
 
     def integrands(g, A, D):  # second and fourth moments
         return A**2, D**2, A**4, D**4, (A * D) ** 2, (g * D) ** 2, g * A * D, g * A**3 * D
@@ -117,33 +125,39 @@ def _expectations(activation, low: int, high: int) -> np.ndarray:
     return expect(activation, K, integrands, PANELS)
 
 
-@functools.lru_cache(maxsize=64)  # widths, 100 kB each
+@functools.lru_cache(maxsize=64)  # chosen: widths, 100 kB each
 def _table(activation, low: int, high: int, n: int) -> Table:
-    """The moments of layers of n units for ln K from low to high."""
+    """Return the moments of layers of n units for ln K from low to high."""
     from scipy.special import digamma, polygamma
 
     f2, d2, f4, d4, f2d2, g2d2, gfd, gf3d = _expectations(activation, low, high)
     var, root = f4 - f2**2, np.exp(np.arange(low, high, STEP) / 2)
     covariance = root * (gf3d - gfd * f2)
-    known = var > 1e-12 * f4  # less is rounding of f4 - f2^2
+    known = var > 1e-12 * f4  # a smaller one is the rounding error of f4 - f2^2
     regression = np.divide(covariance, var, out=np.zeros_like(var), where=known)
-    with np.errstate(divide="ignore", invalid="ignore"):  # slopes below the range of float64
-        square_var, slope2_var, both = var / f2**2, 3 * d4 / d2**2 - 1, f2d2 / (f2 * d2) - 1
+    with np.errstate(divide="ignore", invalid="ignore"):  # phi' may be below the range of float64
+        square_var, slope2_var, cov = (
+            var / f2**2,
+            3 * d4 / d2**2 - 1,
+            f2d2 / (f2 * d2) - 1,
+        )
         scale, shape = np.sqrt(square_var * slope2_var), n / slope2_var
-        rho = np.clip(np.divide(both, scale, out=np.zeros_like(scale), where=scale > 0), -1, 1)
+        rho = np.clip(np.divide(cov, scale, out=np.zeros_like(scale), where=scale > 0), -1, 1)
         units = Units(
-            np.log(f2), np.log(d2), square_var, both, rho, digamma(shape) - np.log(shape),
+            np.log(f2), np.log(d2), square_var, cov, rho, digamma(shape) - np.log(shape),
             np.sqrt(polygamma(1, shape)), root * gfd / f2, regression, g2d2 / d2,
         )  # fmt: skip
     return Table(low, units)
 
 
 def _simulated(activation, sigma_w2, sigma_b2, q, widths):
-    """Mean and variance of ln T over simulated networks, in batches that fit in memory."""
+    """Return mean and variance of ln T over simulated networks, drawn in batches."""
+    # The range of ln K for the tables; K is at least sigma_b2
     low, high = (np.log(np.clip(limit, SMALLEST, LARGEST)) for limit in (q.min(), q.max()))
     lowest = math.log(sigma_b2) if sigma_b2 else -math.inf
     ends = math.floor(max(low - MARGIN, lowest)), math.ceil(high + MARGIN)
     tables = [_table(activation, *ends, n) for n in widths]
+    # Sums of ln T and its square, less about its mean, so that they do not cancel
     rng = np.random.default_rng(0)
     size = max(1, min(DRAWS, AT_ONCE // len(sigma_w2)))
     first = second = np.zeros(len(sigma_w2))
@@ -166,7 +180,7 @@ def _simulated(activation, sigma_w2, sigma_b2, q, widths):
 
 
 def _draw(tables, sigma_w2, sigma_b2, q1, widths, size, rng):
-    """ln T of layers 1..L in so many networks."""
+    """Return ln T of layers 1..L in `size` networks."""
     x, layers = np.full(size, math.log(q1)), []
     log_b = math.log(sigma_b2) if sigma_b2 else -math.inf
     for table, w, n in zip(tables, sigma_w2[1:], widths, strict=True):
@@ -181,7 +195,7 @@ def _draw(tables, sigma_w2, sigma_b2, q1, widths, size, rng):
 
 
 def _forward(units: Units, log_w, log_b, n, rng):
-    """The units' moments, ln K[l+1] and ln(1 + u), normal with the moments of a gamma law's log."""
+    """Return the units' moments, and draws of ln K[l+1] and of ln(1 + u), both normal."""
     g, h = rng.standard_normal((2, len(units.pull)))
     noise = np.log1p(units.square_var / n)
     y = np.logaddexp(log_b, log_w + units.log_square + np.sqrt(noise) * g - noise / 2)
@@ -190,16 +204,17 @@ def _forward(units: Units, log_w, log_b, n, rng):
 
 
 def _backward(x, units: Units, y, log_u, p, log_w, log_b, n, rng):
-    """ln T[l]/T[l+1] and `p[l] = P[l] / sqrt(K[l] T[l])`, from p[l+1]; x = ln K[l], y = ln K[l+1].
+    """Return ln(T[l] / T[l+1]) and `p[l] = P[l] / sqrt(K[l] T[l])`, from p[l+1].
 
-    `P[l] = (sigma_w2 mean z phi phi') P[l+1] / K[l+1]` plus what is independent of it;
-    `T[l]/T[l+1] = chi_1 (1 + u) (1 + s (p[l+1]^2 - 1))`, `s = sigma_w2 E phi^2 phi'^2 / (n K[l+1])`
-    over chi_1: of n directions one carries p^2 in the place of 1.
+    x is ln K[l], y is ln K[l+1]. `P[l] = (sigma_w2 mean z phi phi') P[l+1] / K[l+1]` plus an
+    independent part. `T[l] / T[l+1] = chi_1 (1 + u) (1 + s (p[l+1]^2 - 1))`, with
+    `s = sigma_w2 E phi^2 phi'^2 / (n K[l+1] chi_1)`: one of n directions has p^2 and not 1.
     """
     log_chi, log_weights = log_w + units.log_slope2, log_w + units.log_square
     log_V = np.logaddexp(log_b, log_weights)
-    s = (1 + units.both) * np.exp(log_weights - y) / n
-    # s (p^2 - 1) >= -s; below n = 2 or so s may pass 1, which leading order does not describe
+    s = (1 + units.cov) * np.exp(log_weights - y) / n
+    # s (p^2 - 1) is at least -s. Below about n = 2, s may exceed 1, which leading order does not
+    # describe. Chosen: it is kept above -0.9, so that the log exists
     gained = log_chi + log_u + np.log1p(np.maximum(s * (p**2 - 1), -0.9))
     mixed = units.pull * np.exp(log_weights - (x + y) / 2)
     mixed += units.regression * (np.exp((y - x) / 2) - np.exp(log_V - (x + y) / 2))

@@ -1,39 +1,40 @@
-"""Gaussian integrals of an activation: Gauss-Legendre on panels that end at its kinks.
+"""Gaussian integrals of an activation, by Gauss-Legendre quadrature on panels split at its kinks.
 
-Panels are graded, `g = centre + scale sinh(v)` with v equally divided: fine near each kink and
-near 0, coarse far out, so that one rule serves variances q from 1e-16 to 1e16. The number of panels
-grows until two answers agree; what never agrees is NaN here and an error at the public edge.
-Everything is float64 on the host, whatever the caller's precision.
+The number of panels is doubled until two answers agree. If they never do, the answer is NaN here,
+and the public functions raise an error. Everything is float64 on the host, whatever the caller's
+precision.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp import activations
 from jaxmlp.activations import Activation
+from jaxmlp.meanfield.quadrature import (
+    NODES,
+    REACH_OF_TWO,
+    centres_of,
+    panels,
+    values,
+    values_and_slopes,
+)
 
-SMALLEST, LARGEST = 1e-16, 1e16  # variances that are integrated; beyond, power laws go on
-REACH = 38.0  # standard deviations; beyond it the Gaussian density is below the range of float64
-AGREEMENT = 1e-12  # of two successive answers, relative to the integral of |f|
-FEWEST, MOST = 4, 4096  # panels on each side of each kink: where to start, and to give up
-NODES = 16  # of Gauss-Legendre on a panel
-REACH_OF_TWO = 12.0  # as REACH, for double integrals: the density beyond is 5e-32 of that at 0
-MOST_OF_TWO = 64  # panels in each of the two dimensions, 1e6 nodes
-SMALLEST_ANGLE = 1e-6  # 1 - cos is 5e-13 there; below, rounding takes over
-_BLOCKS = 2**13, 2**11  # lengths for which phi, and phi with phi', are compiled: one each
-_AT_ONCE = 2**20  # nodes of integrals evaluated at once: 8 MB in each of a few arrays
+SMALLEST, LARGEST = 1e-16, 1e16  # chosen: variances that are integrated; power laws go on beyond
+AGREEMENT = 1e-12  # chosen: how near two successive answers are, relative to the integral of |f|
+FEWEST, MOST = 4, 4096  # chosen: panels on each side of each kink, at the start and at most
+MOST_OF_TWO = 64  # chosen: the most panels in each of two dimensions, 1e6 nodes in all
+SMALLEST_ANGLE = 1e-6  # 1 - cos is 5e-13 there; at smaller angles rounding takes over
+_AT_ONCE = 2**20  # chosen: nodes evaluated at once, 8 MB in each of a few arrays
 
 
 class Moments(NamedTuple):
-    """Expectations over `z ~ N(0, q)`, arrays like q.
+    """Hold expectations over `z ~ N(0, q)`, arrays like q.
 
-    square: E phi(z)^2. slope2: E phi'(z)^2, phi' as backpropagation has it, 0 at a jump.
-    gain: dE phi(z)^2 / dq = E z phi phi' / q, jumps counted.
+    square: E phi(z)^2. slope2: E phi'(z)^2, with the phi' of backpropagation, which is 0 at a jump.
+    gain: dE phi(z)^2 / dq = E z phi phi' / q, where jumps do count.
     """
 
     square: np.ndarray
@@ -42,7 +43,7 @@ class Moments(NamedTuple):
 
 
 def elementwise(activation: str | Activation) -> Activation:
-    """Return the activation; softmax mixes the units and has no place in the theory."""
+    """Return the activation; refuse softmax, because it mixes the units."""
     activation = activations.get(activation)
     if activation is activations.softmax:
         raise ValueError("mean-field theory needs an elementwise activation, got softmax")
@@ -51,12 +52,12 @@ def elementwise(activation: str | Activation) -> Activation:
 
 
 def moments(activation: str | Activation, q) -> Moments:
-    """Return the moments for every variance q from 0 to infinity.
+    """Return the moments for variances q from 0 to infinity.
 
-    Below 1e-16 and above 1e16 they follow the power laws with which they end there.
+    Below 1e-16 and above 1e16 they are continued by the power laws that hold there.
 
     Raises:
-      ValueError: for a negative q, softmax, or an activation that the panels do not resolve.
+      ValueError: for a negative q, softmax, and an activation whose integrals do not settle.
 
     Example:
       >>> moments("relu", [1.0, 4.0]).square
@@ -73,6 +74,7 @@ def moments(activation: str | Activation, q) -> Moments:
 
 
 def unresolved(activation: Activation, q: float) -> ValueError:
+    """Return the error for integrals that do not settle at a variance q."""
     return ValueError(
         f"the integrals of activation {activation.name!r} do not settle at a variance of {q:.3g}: "
         "name its kinks, or keep the variance where it oscillates less"
@@ -80,7 +82,7 @@ def unresolved(activation: Activation, q: float) -> ValueError:
 
 
 def moments_or_nan(activation: Activation, q, most_panels: int = MOST) -> Moments:
-    """As `moments`, with NaN for a q that so many panels do not resolve."""
+    """Return `moments`, with NaN for a q whose integrals do not settle with so many panels."""
     q = np.asarray(q, np.float64)
     if activation.homogeneous:
         slope2 = _mean_slope2(activation)
@@ -88,13 +90,14 @@ def moments_or_nan(activation: Activation, q, most_panels: int = MOST) -> Moment
         return Moments(square, np.full_like(q, slope2), np.full_like(q, slope2))
     inside = np.clip(q.ravel(), SMALLEST, LARGEST)
     found = _moments(activation, inside, most_panels)
+    # Beyond the range: the power law through the last point and one a factor of 4 inside
     beyond = inside != q.ravel()
     if beyond.any():
-        further = np.where(inside < 1, 4 * inside, inside / 4)[beyond]  # a second point of the law
+        further = np.where(inside < 1, 4 * inside, inside / 4)[beyond]
         neighbour = _moments(activation, further, most_panels)
         with np.errstate(all="ignore"):
             law = np.log(found[:, beyond] / neighbour) / np.log(inside[beyond] / further)
-            law = np.where(found[:, beyond] == 0, 0, np.round(law, 6))  # 2 points give 7 digits
+            law = np.where(found[:, beyond] == 0, 0, np.round(law, 6))  # two points give 7 digits
             power = np.exp(law * np.log(q.ravel()[beyond] / inside[beyond]))
             found[:, beyond] *= np.where(law == 0, 1, power)
     found = _exact_at_zero(activation, q, Moments(*found.reshape(-1, *q.shape)))
@@ -103,35 +106,37 @@ def moments_or_nan(activation: Activation, q, most_panels: int = MOST) -> Moment
 
 @functools.cache
 def _mean_slope2(activation) -> float:
-    """E phi'^2 of a straight line on each side of 0."""
+    """Return E phi'^2 of an activation that is a straight line on each side of 0."""
     return float(np.mean(values_and_slopes(activation, np.array([-1.0, 1.0]))[1] ** 2))
 
 
 def _exact_at_zero(activation, q, found):
-    """Take the slopes at q = 0 from both sides of 0 itself."""
+    """Return the moments with slope2 and gain at q = 0 taken from phi' on both sides of 0."""
     if not (q == 0).any():
         return found
-    near = 1e-100  # a normal float64, and phi is a straight line up to there
+    near = 1e-100  # small enough for phi to be a line, and large enough to be a normal float64
     (A, D) = values_and_slopes(activation, np.array([-near, near]))
     slope2 = np.where(q == 0, np.mean(D**2), found.slope2)
-    passes_0 = np.abs(A).max() < 10 * near
+    passes_0 = np.abs(A).max() < 10 * near  # phi(0) = 0 if phi' is below 10
     gain = np.where((q == 0) & passes_0, np.mean(D**2), found.gain)
     return found._replace(slope2=slope2, gain=gain)
 
 
 def _exact_at_infinity(activation, q, found):
-    """Take slopes that have a limit at q = inf from far out: there phi is a straight line."""
+    """Return the moments with slopes at q = inf taken far out, where phi is a straight line."""
     at_end = np.isinf(q) & (found.slope2 > 0) & np.isfinite(found.slope2)
     if not at_end.any():
         return found
-    far = 1e50  # its sixth power is a float64, and powers of activations are of lower degree
+    far = 1e50  # chosen: even its sixth power is in range, and no activation grows so fast
     slope2 = np.mean(values_and_slopes(activation, np.array([-far, far]))[1] ** 2)
     return Moments(found.square, *(np.where(at_end, slope2, old) for old in found[1:]))
 
 
 def _moments(activation, q, most_panels):
+    """Return square, slope2 and gain by integration."""
     found = expect(activation, q, lambda g, A, D: (A**2, D**2, g * A * D), most_panels)
     found[2] /= np.sqrt(q)
+    # A jump of phi^2 at a kink adds its part of dE phi^2 / dq
     for kink, jump in jumps(activation):
         density = np.exp(-(kink**2) / (2 * q)) / np.sqrt(2 * np.pi * q)
         found[2] += kink * jump * density / (2 * q)
@@ -140,13 +145,13 @@ def _moments(activation, q, most_panels):
 
 @functools.cache
 def jumps(activation: Activation) -> list[tuple[float, float]]:
-    """Where phi itself jumps, and by how much phi^2 does."""
+    """Return where phi itself jumps, and by how much phi^2 jumps there."""
     kinks = np.array(activation.kinks)
-    step = 1e-9 * np.maximum(1, np.abs(kinks))  # phi moves by 1e-9 where it does not jump
+    step = 1e-9 * np.maximum(1, np.abs(kinks))  # over it phi changes by 1e-9 if it does not jump
     above, below = (values_and_slopes(activation, kinks + d)[0] for d in (step, -step))
     return [
         (kink, a**2 - b**2) for kink, a, b in zip(kinks, above, below, strict=True)
-        if abs(a - b) > 1e-6  # far above that
+        if abs(a - b) > 1e-6  # chosen: far above 1e-9
     ]  # fmt: skip
 
 
@@ -161,11 +166,12 @@ def expect(
     Args:
       q: (n,) positive variances.
       integrands: `f(g, A, D)` -> a sequence of arrays like A.
-      most_panels: where to give up, on each side of each kink.
+      most_panels: the number of panels on each side of each kink at which to give up.
 
     Returns:
-      (number of integrands, n); NaN for a q where panels did not resolve the activation.
+      (number of integrands, n); NaN for a q whose answers did not agree.
     """
+    # Double the panels for every q that is still open
     num = FEWEST
     old, _ = _integrals(activation, q, integrands, num)
     values, open_ = np.full_like(old, np.nan), np.arange(len(q))
@@ -179,7 +185,7 @@ def expect(
 
 
 def _integrals(activation, q, integrands, num):
-    """The integrals with so many panels, and those of the absolute values; a few q at a time."""
+    """Return the integrals of f and of |f| with `num` panels on each side of each kink."""
     centres = centres_of(activation)
     step = max(1, _AT_ONCE // (2 * NODES * num * len(centres)))
     parts = []
@@ -198,8 +204,8 @@ def _integrals(activation, q, integrands, num):
 def half_difference(activation: Activation, q: float, theta: float) -> float:
     """Return `E (phi(u1) - phi(u2))^2 / 2`, u1 and u2 of variance q and correlation cos(theta).
 
-    It is `E phi^2 - E phi(u1) phi(u2)` without the cancellation near theta = 0; to 1e-10, below
-    theta = 1e-6 to 1e-6. The inner integral, over u2 given u1, is smooth in u1 between the kinks.
+    It equals `E phi^2 - E phi(u1) phi(u2)`, but does not cancel near theta = 0. It is accurate to
+    1e-10, and to 1e-6 below theta = 1e-6.
     """
     if theta == 0:
         return 0.0
@@ -207,9 +213,10 @@ def half_difference(activation: Activation, q: float, theta: float) -> float:
         return theta**2 / 2 * q * float(moments(activation, q).slope2)
     num, old = 2, _double_integral(activation, q, theta, 2)
     while num < MOST_OF_TWO:
-        num = -(-4 * num // 3)  # a third more, rounded up: the time is that of num^2
+        num = -(-4 * num // 3)  # a third more, rounded up, because the time grows with num^2
         new = _double_integral(activation, q, theta, num)
-        # phi(u1) - phi(u2) is about theta and rounds at 1e-16; two dimensions double the errors
+        # phi(u1) - phi(u2) is about theta and is rounded at 1e-16: the relative error is
+        # 1e-15 / theta with room. Chosen: 10 AGREEMENT, because it is a double integral
         if abs(new - old) <= (10 * AGREEMENT + 1e-15 / theta) * new:
             return new
         old = new
@@ -217,6 +224,10 @@ def half_difference(activation: Activation, q: float, theta: float) -> float:
 
 
 def _double_integral(activation, q, theta, num):
+    """Return the integral of `half_difference` with `num` panels in each dimension.
+
+    The inner integral, over u2 given u1, is smooth in u1 between the kinks.
+    """
     root, c, s = np.sqrt(q), np.cos(theta), np.sin(theta)
     centres = centres_of(activation)
     g, outer = panels(centres / root, min(1, 1 / root, s), num, REACH_OF_TWO)
@@ -225,82 +236,3 @@ def _double_integral(activation, q, theta, num):
     u2 = values(activation, root * (c * g[:, None] + s * h))
     apart = values(activation, root * g)[:, None] - u2
     return float(outer @ np.einsum("ij,ij,ij->i", apart, apart, inner)) / 2
-
-
-# --- panels ---------------------------------------------------------------------------------------
-
-
-def panels(centres, scale, num: int, reach: float = REACH) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes and weights of a standard Gaussian integral, graded towards each centre.
-
-    Args:
-      centres: (..., k) ascending; those out of reach are moved to its end, where panels are empty.
-      scale: (..., 1) or a number, the width at which the grading begins.
-      num: panels on each side of each centre.
-    """
-    centres, scale = np.clip(centres, -reach, reach), np.asarray(scale)[..., None]
-    middles = (centres[..., 1:] + centres[..., :-1]) / 2
-    end = np.full((*centres.shape[:-1], 1), reach)
-    borders = np.concatenate([-end, middles, end], axis=-1)
-    span = np.stack([borders[..., :-1] - centres, borders[..., 1:] - centres], axis=-1)
-    longest = np.arcsinh(np.abs(span) / scale)[..., None]
-    scale = np.sign(span)[..., None] * scale[..., None]
-    x, w = _unit_panels(num)
-    e = np.exp(longest * x)  # sinh and cosh from one exponential: most of the time is spent here
-    g = centres[..., None, None] + scale / 2 * (e - 1 / e)
-    weights = np.exp(-(g**2) / 2) * (e + 1 / e)
-    weights *= np.abs(scale) / 2 * longest * (w / np.sqrt(2 * np.pi))
-    return g.reshape(*centres.shape[:-1], -1), weights.reshape(*centres.shape[:-1], -1)
-
-
-@functools.cache
-def _unit_panels(num: int):
-    """Nodes and weights of Gauss-Legendre on [0, 1] cut into so many panels."""
-    x, w = np.polynomial.legendre.leggauss(NODES)
-    return ((np.arange(num)[:, None] + (x + 1) / 2) / num).ravel(), np.tile(w / 2 / num, num)
-
-
-def centres_of(activation: Activation) -> np.ndarray:
-    """The kinks and 0, where elu, softsign and others have a corner in the slope."""
-    return np.unique([0.0, *activation.kinks])
-
-
-# --- the activation, in float64 -------------------------------------------------------------------
-
-
-def values(activation: Activation, Z: np.ndarray) -> np.ndarray:
-    """Return phi(Z) in float64."""
-    return _in_blocks(_values, _BLOCKS[0], activation, Z)[0]
-
-
-def values_and_slopes(activation: Activation, Z: np.ndarray) -> Sequence[np.ndarray]:
-    """Return phi(Z) and phi'(Z) in float64; phi' by autodiff where the activation has none."""
-    return _in_blocks(_values_and_slopes, _BLOCKS[1], activation, Z)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _values(activation: Activation, Z):
-    return (jnp.asarray(activation.fn(Z, *_slope(activation)), Z.dtype),)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _values_and_slopes(activation: Activation, Z):
-    (A,) = _values(activation, Z)
-    if activation.derivative is None:
-        return A, jax.vmap(jax.grad(lambda z: _values(activation, z)[0]))(Z)
-    return A, jnp.asarray(activation.derivative(Z, A, *_slope(activation)), Z.dtype)
-
-
-def _slope(activation: Activation) -> tuple[float, ...]:
-    return () if activation.slope is None else (activation.slope,)
-
-
-def _in_blocks(compiled, block, activation, Z) -> list[np.ndarray]:
-    """Apply to blocks of one length only, so that little is compiled."""
-    flat = np.zeros(max(1, -(-Z.size // block)) * block)
-    flat[: Z.size] = Z.ravel()
-    cpu = jax.local_devices(backend="cpu")[0]
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True), jax.default_device(cpu):
-        parts = [compiled(activation, part) for part in flat.reshape(-1, block)]
-    joined = [np.concatenate([np.asarray(x) for x in one]) for one in zip(*parts, strict=True)]
-    return [one[: Z.size].reshape(Z.shape) for one in joined]

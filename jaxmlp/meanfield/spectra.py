@@ -1,21 +1,22 @@
 """Singular values of the input-output Jacobian in theory: mean, spread, edge, and exponents.
 
-`J = D[L] W[L] ... D[1] W[1]`, D[l] the diagonal matrix of phi'(z[l]), W[l] of n x n entries of
-variance sigma_w2 / n, or sqrt(sigma_w2) times a random orthogonal matrix. As n grows at a fixed
-depth, and where the length has settled, the factors are free, and so the S-transforms of J J^T,
-which determine the spectrum, multiply. With `mu_k = E phi'^(2k)` and s the squared singular values:
+`J = D[L] W[L] ... D[1] W[1]`. D[l] is the diagonal matrix of phi'(z[l]). W[l] has n x n independent
+entries of variance sigma_w2 / n, or is sqrt(sigma_w2) times a random orthogonal matrix. For large n
+at a fixed depth, if the length has settled, the factors are free. Then their S-transforms multiply
+to that of J J^T, which determines the spectrum. With `mu_k = E phi'^(2k)` and s the squared
+singular values:
 
     mean s = (sigma_w2 mu_1)^L,    var s / (mean s)^2 = L (mu_2 / mu_1^2 - 1 - s_1),
 
-s_1 = -1 for Gaussian weights, 0 for orthogonal ones. The largest s is the edge of the spectrum: the
-least value, over chi > 0, of
+with s_1 = -1 for Gaussian weights and 0 for orthogonal ones. The largest s is the edge of the
+spectrum. It is the smallest value, over chi > 0, of
 
     s(chi) = (1 + M) / M (sigma_w2 M / (chi (1 + M)^k))^L,
 
-`M(chi) = E chi phi'^2 / (1 - chi phi'^2)` the moments' generating function of phi'^2, k = 0 for
-Gaussian weights, 1 for orthogonal ones. For linear Gaussian layers that is `sigma_w2^L (L + 1)^(L +
-1) / L^L`, about e (L + 1/2) times the mean. At n units the largest s strays from the edge by a part
-of n^(-2/3), and all of this needs L much smaller than n.
+with `M(chi) = E chi phi'^2 / (1 - chi phi'^2)`, the moment generating function of phi'^2, and k = 0
+for Gaussian weights, 1 for orthogonal ones. For linear Gaussian layers the edge is
+`sigma_w2^L (L + 1)^(L + 1) / L^L`, about e (L + 1/2) times the mean. In layers of n units the
+largest s differs from the edge by a relative n^(-2/3). All of this needs L much smaller than n.
 
 Pennington, Schoenholz & Ganguli 2017, "Resurrecting the sigmoid in deep learning through dynamical
 isometry", and 2018, "The emergence of spectral universality in deep networks".
@@ -28,22 +29,22 @@ import numpy as np
 
 from jaxmlp import checks
 from jaxmlp.activations import Activation
-from jaxmlp.meanfield.integrals import REACH_OF_TWO, centres_of, panels, values_and_slopes
-from jaxmlp.meanfield.lengths import checked, settled
+from jaxmlp.meanfield.lengths import checked, length_map, settled
+from jaxmlp.meanfield.quadrature import REACH_OF_TWO, centres_of, panels, values_and_slopes
 
-WEIGHTS = {"gaussian": 0, "orthogonal": 1}  # k in s(chi), and 1 + s_1
-PANELS = 64  # of the law of phi', on each side of each kink
+WEIGHTS = {"gaussian": 0, "orthogonal": 1}  # k in s(chi), which is 1 + s_1
+PANELS = 64  # chosen: panels for the distribution of phi', on each side of each kink
 
 
 class Jacobian(NamedTuple):
-    """Of the squared singular values s of the Jacobian of L layers.
+    """Describe the squared singular values s of the Jacobian of L layers.
 
-    q: the length at which the layers stand.
+    q: the length of the layers; with `transient` that of the last one.
     mean, variance: of s over the spectrum; 0 or inf beyond the range of float64.
     log10_mean: finite at any depth.
-    relative_variance: variance / mean^2; 0 where all s are the same.
-    log10_largest: of the largest s, the edge of the spectrum of wide layers; inf where phi' is not
-      bounded, None with a width.
+    relative_variance: variance / mean^2; 0 if all s are equal.
+    log10_largest: that of the largest s, the edge of the spectrum of wide layers; inf if phi' is
+      not bounded, None with a width or with `transient`.
     """
 
     q: float
@@ -62,15 +63,20 @@ def jacobian(
     weights: str = "gaussian",
     *,
     q0: float = 1.0,
+    transient: bool = False,
     width: int | None = None,
 ) -> Jacobian:
     """Predict the singular values of the Jacobian of `depth` layers `phi(W a + b)`.
 
     Without a width for n -> infinity at that depth, all layers at the fixed point that the length
-    reaches from q0. It holds while depth / n is small: a spectrum of n values is then far wider
-    than its mean, and the exponents of `linear_exponents` describe it. A linear layer at the
-    output, as an MLP has it, multiplies s by sigma_w2 and, with Gaussian weights, adds 1 to the
-    relative variance.
+    reaches from q0. With `transient` layer l stands at its own length, `q[1] = q0` and `q[l] =
+    length_map(q[l-1])`, and has its own mu_k: the mean is the product of `sigma_w2 mu_1`, the
+    relative variance the sum of `mu_2 / mu_1^2 - 1 - s_1`. Few layers that start away from the
+    fixed point need that: ten orthogonal tanh layers at criticality spread thirty times wider
+    than they do at the fixed point. It holds while depth / n is small: a spectrum of n values is
+    else far wider than its mean, and the exponents of `linear_exponents` describe it. A linear
+    layer at the output, as an MLP has it, multiplies s by sigma_w2 and, with Gaussian weights, adds
+    1 to the relative variance.
 
     With a width exact at any depth, for Gaussian weights and the activations whose gradient does
     not depend on the length: linear, and without biases ReLU, leaky ReLU and PReLU. There the
@@ -84,7 +90,8 @@ def jacobian(
 
     Raises:
       ValueError: for numbers out of range; weights other than "gaussian" and "orthogonal"; a width
-        where the recursion does not hold; an activation that cannot be integrated.
+        for which the recursion does not hold, or together with `transient`; an activation that
+        cannot be integrated.
 
     Example:
       >>> of = jacobian("relu", 2.0, 0.0, depth=10)
@@ -98,7 +105,15 @@ def jacobian(
     depth = checks.integer("depth", depth, at_least=1)
     if weights not in WEIGHTS:
         raise checks.unknown_name("weights", weights, WEIGHTS)
-    q, _ = settled(activation, w, b, checks.positive_number("q0", q0))
+    q0 = checks.positive_number("q0", q0)
+    if transient:
+        if width is not None:
+            raise ValueError(
+                "transient and width exclude each other: the recursion at a finite width holds "
+                "for activations whose gradient does not depend on the length"
+            )
+        return _by_layer(activation, w, b, depth, weights, q0)
+    q, _ = settled(activation, w, b, q0)
     slope2, weight = _law(activation, q)
     mu_1, mu_2 = weight @ slope2, weight @ slope2**2
     if mu_1 == 0:  # step and sign
@@ -110,17 +125,36 @@ def jacobian(
         _check_recursion(activation, b, weights)
         n = checks.integer("width", width, at_least=1)
         relative, largest = _relative_variance(n, depth, float(mu_2 / mu_1**2)), None
-    log10_mean = depth * math.log10(w * mu_1)
+    return _in_range(q, depth * math.log10(w * mu_1), relative, largest)
+
+
+def _in_range(q, log10_mean, relative, largest) -> Jacobian:
+    """Return the Jacobian with mean and variance, which are 0 or inf beyond float64's range."""
     with np.errstate(over="ignore"):
         mean = float(np.float64(10) ** log10_mean)
         variance = float(relative * np.float64(mean) ** 2) if relative else 0.0
     return Jacobian(q, mean, variance, log10_mean, relative, largest)
 
 
+def _by_layer(activation, w, b, depth, weights, q) -> Jacobian:
+    """Return the Jacobian of layers with different lengths; the first has length q."""
+    log10_mean, relative = 0.0, 0.0
+    for layer in range(depth):
+        if layer:
+            q = float(length_map(activation, w, b, q))
+        slope2, weight = _law(activation, q)
+        mu_1, mu_2 = weight @ slope2, weight @ slope2**2
+        if mu_1 == 0:
+            return Jacobian(q, 0.0, 0.0, -math.inf, 0.0, None)
+        log10_mean += math.log10(w * mu_1)
+        relative += float(mu_2 / mu_1**2 - WEIGHTS[weights])
+    return _in_range(q, log10_mean, relative, None)
+
+
 def _law(activation, q) -> tuple[np.ndarray, np.ndarray]:
-    """phi'(z)^2 at points that stand for z of variance q, and their weights."""
-    if activation.homogeneous or q in (0, math.inf):  # a straight line on each side of 0
-        far = {0: 1e-100, math.inf: 1e50}.get(q, 1.0)  # as far as float64 has their powers
+    """Return phi'(z)^2 at quadrature points for z of variance q, and their weights."""
+    if activation.homogeneous or q in (0, math.inf):  # phi is a line on each side of 0
+        far = {0: 1e-100, math.inf: 1e50}.get(q, 1.0)  # chosen: powers of them are in range
         z, weight = np.array([-far, far]), np.full(2, 1 / 2)
     else:
         root = math.sqrt(q)
@@ -130,7 +164,7 @@ def _law(activation, q) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _log_edge(activation, slope2, weight, w, depth, power) -> float:
-    """ln of the edge of the spectrum: the first minimum of s(chi), by finer and finer grids."""
+    """Return ln of the edge of the spectrum: the first minimum of s(chi), by finer grids."""
     largest, far = slope2.max(), values_and_slopes(activation, np.array([-1e50, 1e50]))[1] ** 2
     if far.max() > 2 * largest:
         return math.inf
@@ -141,10 +175,11 @@ def _log_edge(activation, slope2, weight, w, depth, power) -> float:
         chi = chi[:, 0]
         return np.log1p(M) - np.log(M) + depth * (np.log(w * M / chi) - power * np.log1p(M))
 
-    # Left of the edge s falls: the first point after which it does not, or the end if there is none
-    low, high = 1e-3 / depth, 1e-12  # the edge has chi E phi'^2 near 1 / depth
+    # s(chi) falls until its first minimum, which lies near chi E phi'^2 = 1 / depth. Chosen: 400
+    # points from 1e-3 / depth on, denser towards both ends; then 5 grids, each 20 times finer
+    low, high = 1e-3 / depth, 1e-12
     u = np.append(np.geomspace(low, 1 / 2, 200), 1 - np.geomspace(1 / 2, high, 200)[1:])
-    for _ in range(5):  # each time 20 times finer
+    for _ in range(5):
         s = log_s(u)
         i = int(np.argmax(np.append(np.diff(s) >= 0, True)))
         u = np.linspace(u[max(i - 1, 0)], u[min(i + 1, len(u) - 1)], 41)
@@ -152,7 +187,7 @@ def _log_edge(activation, slope2, weight, w, depth, power) -> float:
 
 
 def _check_recursion(activation, b, weights):
-    """Refuse what the recursion at finite width does not describe."""
+    """Refuse layers that the recursion at finite width does not describe."""
     if weights != "gaussian":
         raise ValueError("at a finite width the theory needs Gaussian weights, got orthogonal ones")
     low, high = values_and_slopes(activation, np.array([-1.0, 1.0]))[1] ** 2
@@ -164,9 +199,9 @@ def _check_recursion(activation, b, weights):
 
 
 def _relative_variance(n, depth, ratio) -> float:
-    """`E tr X^2 / n - E (tr X / n)^2` over the square of the mean, `ratio = mu_2 / mu_1^2`."""
+    """Return `E tr X^2 / n - E (tr X / n)^2` over the mean squared; `ratio = mu_2 / mu_1^2`."""
     step = np.array([[n - 1 + 2 * ratio, n * ratio], [2 * ratio / n, n - 1 + ratio]]) / n
-    moments = np.ones(2)  # of the identity
+    moments = np.ones(2)  # both are 1 for the identity
     for _ in range(depth):
         moments = step @ moments
     return float(moments[0] - moments[1])
@@ -195,11 +230,11 @@ def linear_exponents(n: int, sigma_w2: float = 1.0) -> np.ndarray:
 
 
 class GatedExponents(NamedTuple):
-    """Of ReLU layers, `(n,)` arrays, largest first.
+    """Hold the exponents of ReLU layers, `(n,)` arrays, largest first.
 
-    exponents: nats a layer, of products in which no layer has had fewer than i active units.
-    cut: the probability that a layer has fewer, and takes s_i to 0 for good: after L layers s_i
-      stands with probability `(1 - cut)^L`.
+    exponents: in nats a layer, of products in which every layer has at least i active units.
+    cut: the probability that a layer has fewer than i, which makes s_i 0 for good. After L layers
+      s_i is not 0 with probability `(1 - cut)^L`.
     """
 
     exponents: np.ndarray

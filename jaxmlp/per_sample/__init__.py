@@ -1,17 +1,18 @@
-"""Per-sample instruments: every quantity of the samples' own gradients, read off one walk.
+"""Per-sample instruments: quantities of the samples' own gradients, computed in one walk.
 
 Sample i's own gradient in layer l is `a_i (outer) dz_i`, with `a_i` a row of `A[l-1]` and `dz_i`
-one of `dZ[l]`; so nothing of shape (m, parameters) is formed for
+a row of `dZ[l]`. So these quantities are computed without any array of shape (m, parameters):
 
-| quantity | formula, and what the direct parameters (b, slope, alpha) add | shape |
+| quantity | formula; behind it, what b, slope and alpha (the direct parameters) add | shape |
 |---|---|---|
 | norm | `sqrt(|a_i|^2 |dz_i|^2 + sum |direct_i|^2)` | `(m,)` |
 | second moment | `(A^2).T @ (dZ^2) / m`; means of squares | `(d_in, d_out)` |
 | inner products | `(A A^T) * (dZ dZ^T) + sum D D^T` | `(m, m)` |
 | clipped mean | `A.T @ (w * dZ) / m`; weighted means | `(d_in, d_out)` |
 
-`readouts` takes arrays, of a dense layer of any JAX model; `transforms` takes an Objective; `of`
-takes the loss of any JAX model, and `explain` says what it will do.
+The functions of `readouts` take arrays, also those of a dense layer of any JAX model. Those of
+`transforms` take an Objective. `of` takes the loss of any JAX model, and `explain` says what `of`
+will do with it.
 """
 
 from jaxmlp.per_sample.any_model import explain, of

@@ -1,4 +1,4 @@
-"""What is asked of the instruments: their names, and the options and batches that do not fit."""
+"""Checks of the arguments of `instruments` and `of`: names, options, number of samples."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +15,10 @@ def label(name: str | Callable) -> str:
 
 
 def check_names(names: Any, known: Iterable[str], arguments: str) -> tuple:
-    """Return names as a tuple; each is known, or a function of `arguments`, and stands once."""
+    """Return names as a tuple; refuse an unknown name, one given twice, and what is no readout.
+
+    arguments: those of a user's readout, for the error message.
+    """
     if isinstance(names, str) or callable(names) or not isinstance(names, Sequence):
         raise TypeError(f"names must be a tuple of instruments, got {names!r}")
     if not names:
@@ -33,20 +36,20 @@ def check_names(names: Any, known: Iterable[str], arguments: str) -> tuple:
 
 
 def check_microbatch_size(names: tuple, microbatch_size: Any) -> None:
-    """Refuse a size below 1, and any size beside a readout of one's own."""
+    """Refuse a size below 1, and any size together with a user's readout."""
     if microbatch_size is None:
         return
     checks.integer("microbatch_size", microbatch_size, at_least=1)
-    own = [label(name) for name in names if callable(name)]
-    if own:
+    users = [label(name) for name in names if callable(name)]
+    if users:
         raise ValueError(
-            f"microbatch_size cannot be combined with a readout of your own ({own[0]}): how its "
+            f"microbatch_size cannot be combined with a readout of your own ({users[0]}): how its "
             "readings of several microbatches belong together is not known"
         )
 
 
 def check_max_norm(names: tuple, max_norm: Any) -> None:
-    """Refuse a max_norm that is missing, has no use, or is not above 0."""
+    """Refuse a max_norm that is missing, not used, or not above 0."""
     if "clipped_grad" not in names:
         if max_norm is not None:
             raise ValueError("max_norm is for 'clipped_grad', which is not among the names")
@@ -57,7 +60,7 @@ def check_max_norm(names: tuple, max_norm: Any) -> None:
 
 
 def refuse_one_sample(names: tuple, m: int) -> None:
-    """Refuse a variance over 1 sample."""
+    """Refuse instruments that need a variance if there is only 1 sample."""
     spread = [name for name in names if isinstance(name, str) and name in SPREAD]
     if m == 1 and spread:
         raise ValueError(f"{spread[0]} needs at least 2 samples: one sample has no variance")

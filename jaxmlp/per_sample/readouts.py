@@ -1,10 +1,13 @@
-"""Readouts: what a layer's input A and its samples' own derivatives say, as functions of arrays.
+"""Readouts: functions of a layer's arrays that give quantities of the samples' own gradients.
 
-Every function but `gram` takes a `Pair` unpacked, `f(*pair)`: A `(m, d_in)`, what W multiplies; dZ
-`(m, d_out)`, each sample's own derivative (of its own loss, no 1/m) in `Z = A @ W + b`; direct,
-each sample's own derivative in the layer's other parameters by name, `{"b": dZ}` for a bias.
-Sample i's own gradient of W is `a_i (outer) dz_i`; no more is needed, of any JAX model's dense
-layer that a sample passes once.
+Every function but `gram` takes a `Pair` unpacked, `f(*pair)`:
+
+- A `(m, d_in)`, the input that W multiplies;
+- dZ `(m, d_out)`, each sample's own derivative (of its own loss, no 1/m) in `Z = A @ W + b`;
+- direct, each sample's own derivatives in the layer's other parameters, `{"b": dZ}` for a bias.
+
+Sample i's own gradient of W is `a_i (outer) dz_i`. So this is enough for a dense layer of any JAX
+model, if each sample passes it once.
 
 Source: I. Goodfellow, "Efficient per-example gradient computations", arXiv:1510.01799, 2015.
 """
@@ -25,10 +28,10 @@ ByName = dict[str, Array]  # {"W": ..., "b": ..., ...}
 
 
 class GradientMoments(NamedTuple):
-    """Hold moments over the samples' own gradients, entry by entry.
+    """Hold the moments over the samples of every entry of the gradient.
 
     variance: `sum_i (g_i - mean)^2 / (m - 1)` (ddof=1), never negative; 0 for one sample.
-    Each is a dict by name for one layer, a pytree like params for a network.
+    Each of the three is a dict by name for one layer, and a pytree like params for a network.
     """
 
     mean: Any
@@ -48,7 +51,8 @@ def norms(
 ) -> Float[Array, " m"]:
     """Return the norm of each sample's own gradient, `sqrt(|a_i|^2 |dz_i|^2 + sum |direct_i|^2)`.
 
-    Right wherever the gradient itself is representable: nothing is squared before it is scaled.
+    Nothing is squared before it is scaled, so the norm is right for every gradient that the dtype
+    can hold.
 
     Example:
       >>> norms(jnp.array([[3.0, 4.0]]), jnp.array([[1e-30, 0.0]]))
@@ -64,8 +68,8 @@ def norms(
 def gram(one: Pair, other: Pair) -> Float[Array, "m k"]:
     """Return the inner products of two groups of samples' own gradients.
 
-    `(A A^T) * (dZ dZ^T) + sum D D^T`, D the direct derivatives; with `one` twice its diagonal is
-    `norms` squared.
+    They are `(A A^T) * (dZ dZ^T) + sum D D^T`, with D the direct derivatives. If both groups are
+    the same, the diagonal is `norms` squared.
     """
     K = _inner(one.A, other.A) * _inner(one.dZ, other.dZ)
     for name, rows in one.direct.items():
@@ -74,7 +78,7 @@ def gram(one: Pair, other: Pair) -> Float[Array, "m k"]:
 
 
 def mean(A: Float[Array, "m d_in"], dZ: Float[Array, "m d_out"], direct: Direct = {}) -> ByName:  # noqa: B006
-    """Return the mean of the samples' own gradients, `A.T @ dZ / m`; float32 at least."""
+    """Return the mean of the samples' own gradients, `A.T @ dZ / m`, as float32 or wider."""
     totals = summed(A, dZ, direct)._asdict().items()
     return {name: total / len(A) for name, total in totals if total is not None}
 
@@ -86,9 +90,10 @@ def moments(
 ) -> GradientMoments:
     """Return the moments over the samples of every entry of the gradient, as dicts by name.
 
-    The mean is `A.T @ dZ / m`, the second moment `(A^2).T @ (dZ^2) / m`. Their difference cancels
-    where the samples' gradients are nearly equal. If it does in an entry, the variance of W is
-    summed from centred factors instead, right to the rounding of the differences between samples.
+    The mean is `A.T @ dZ / m`, the second moment `(A^2).T @ (dZ^2) / m`. The variance of W is
+    the second moment less the mean squared. If the samples' gradients are nearly equal, that
+    difference cancels; then the variance is summed from centred factors, and is as exact as the
+    differences between the samples.
     """
     m = len(A)
     found = mean(A, dZ, direct)
@@ -100,17 +105,17 @@ def moments(
         for name, each in direct.items()
     }
     plain = second["W"] - found["W"] ** 2
-    # An entry has lost bits if all but 1/64 of it cancelled; that may leave 2^-17 in float32
+    # Chosen: 1/64. If no more cancels, the relative error is at most 64 eps, 2^-17 in float32
     lost = jnp.any((plain < second["W"] / 64) & (second["W"] > 0))
     of_W = jax.lax.cond(lost, lambda: _centred(A, dZ), lambda: plain * m)
     return GradientMoments(found, second, {"W": of_W / max(m - 1, 1), **variance})
 
 
 def _centred(A, dZ):
-    """Sum the squares of `a_i (outer) dz_i - mean`, with `a_i = a + x_i` and `dz_i = d + y_i`.
+    """Return the sum over the samples of `(a_i (outer) dz_i - mean)^2`, entry by entry.
 
-    The deviation is `x_i d + a y_i + x_i y_i - C` with C the mean of `x_i y_i`, and its square is
-    summed term by term.
+    With the means a and d, `a_i = a + x_i` and `dz_i = d + y_i`, the deviation from the mean is
+    `x_i d + a y_i + x_i y_i - C`, C the mean of `x_i y_i`. Its square is summed term by term.
     """
     a, d = jnp.mean(A, axis=0), jnp.mean(dZ, axis=0)
     X, Y = A - a, dZ - d
@@ -129,19 +134,23 @@ def deviation(
     dZ: Float[Array, "m d_out"],
     direct: Direct = {},  # noqa: B006
 ) -> Float[Array, ""]:
-    """Return `sqrt(sum_i |g_i - mean|^2)` of one layer, right to the rounding of the differences.
+    """Return `sqrt(sum_i |g_i - mean|^2)` of one layer, as exact as the differences g_i - mean.
 
-    With `a_i = a + x_i`, `dz_i = d + y_i`, C the mean of `x_i y_i`: the deviation of W's gradient
-    is `x_i d + a y_i + x_i y_i - C`, and its squared norm is made of inner products of rows.
+    With the means a and d, `a_i = a + x_i` and `dz_i = d + y_i`, the deviation of W's gradient is
+    `x_i d + a y_i + x_i y_i - C`, C the mean of `x_i y_i`. Its squared norm needs only inner
+    products of rows.
     """
     scales = [jnp.squeeze(numerics.power_of_two_scale(_wide(x))) for x in (A, dZ)]
     A, dZ = _wide(A) * scales[0], _wide(dZ) * scales[1]
     a, d = jnp.mean(A, axis=0), jnp.mean(dZ, axis=0)
     X, Y = A - a, dZ - d
+    # The deviations are u_i - C, and C is the mean of the u_i: sum |u_i - C|^2 is
+    # sum |u_i|^2 - m |C|^2
     xx, yy = jnp.sum(X * X, axis=1), jnp.sum(Y * Y, axis=1)
     xa, yd, C = X @ a, Y @ d, X.T @ Y / len(A)
     squares = xx * (d @ d) + (a @ a) * yy + xx * yy + 2 * (xa * yd + xx * yd + xa * yy)
     total = jnp.maximum(jnp.sum(squares) - len(A) * jnp.sum(C * C), 0)
+    # W's part, then that of each direct parameter
     parts = [jnp.sqrt(total) / scales[0] / scales[1]]
     for each in direct.values():
         parts.append(numerics.norm(_wide(each) - jnp.mean(_wide(each), axis=0)))
@@ -149,7 +158,7 @@ def deviation(
 
 
 def _inner(x, y):
-    """The inner products of rows, half precision summed in float32."""
+    """Return the inner products of the rows of x and y; half precision adds in float32."""
     x, y = (v[:, None] if v.ndim == 1 else v for v in (x, y))
     return jnp.inner(x, y, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
 

@@ -1,4 +1,4 @@
-"""The transforms of an Objective: one for each per-sample quantity, and several on one walk."""
+"""Transforms of an Objective: one for each per-sample quantity, and one for several at once."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from jaxmlp import numerics
 from jaxmlp.backprop import check_hand
 from jaxmlp.objective import Objective, check
 from jaxmlp.per_sample import two_walks
-from jaxmlp.per_sample.instruments import ONE_WALK, own_readout, read_one_walk
+from jaxmlp.per_sample.instruments import INSTRUMENTS, read_one_walk, users_readout
 from jaxmlp.per_sample.names import (
     check_max_norm,
     check_microbatch_size,
@@ -19,23 +19,23 @@ from jaxmlp.per_sample.names import (
     refuse_one_sample,
 )
 
-NAMES = (*ONE_WALK, "clipped_grad", "gradient_gram")
+NAMES = (*INSTRUMENTS, "clipped_grad", "gradient_gram")
 
 
 def per_sample_grads(J: Objective, *, microbatch_size: int | None = None) -> Callable:
     """Return the function for each sample's own gradient, `jax.vmap(jax.grad(J1), (None, 0, 0))`.
 
     Args:
-      J: the objective; the gradient is that of each sample's own loss, with no 1/m.
-      microbatch_size: walk so many samples at a time, for batches whose activations do not fit;
-        the results are the same up to rounding.
+      J: the objective. The gradient is that of each sample's own loss, with no 1/m.
+      microbatch_size: how many samples to walk with at a time, if the activations of the whole
+        batch do not fit in memory. The results are the same up to rounding.
 
     Returns:
       `f(params, X, Y)` -> the pytree of params with a leading m: `(m, d_in, d_out)`, and
       `(m, n, d, d)` for a stack of n. Its mean over axis 0 is the gradient of the mean loss.
 
     Raises:
-      ValueError, TypeError: as `Objective`; for a microbatch_size below 1.
+      ValueError, TypeError: as `Objective`, and for a microbatch_size below 1.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxmlp
@@ -52,12 +52,13 @@ def per_sample_norms(
 ) -> Callable:
     """Return the function for the norm of each sample's own gradient, layer by layer.
 
-    `sqrt(|a_i|^2 |dz_i|^2 + sum |direct_i|^2)`, direct being biases, slopes and gates; right
-    wherever the gradient itself is representable: nothing is squared before it is scaled.
+    It is `sqrt(|a_i|^2 |dz_i|^2 + sum |direct_i|^2)`; the direct derivatives are those in biases,
+    slopes and gates. Nothing is squared before it is scaled, so the norm is right for every
+    gradient that the dtype can hold.
 
     Args:
       J, microbatch_size: as `per_sample_grads`.
-      total: the norm over all parameters instead, `(m,)`.
+      total: return the norm over all parameters instead, `(m,)`.
 
     Returns:
       `f(params, X, Y)` -> `(m, L)`, layer 1 first.
@@ -78,7 +79,8 @@ def per_sample_sq_norms(
 ) -> Callable:
     """Return the function for the square of `per_sample_norms`.
 
-    It underflows where the norm does not. Args, returns: as `per_sample_norms`.
+    The square may underflow although the norm does not. Arguments and results are those of
+    `per_sample_norms`.
     """
     each = per_sample_norms(J, total=total, microbatch_size=microbatch_size)
     return lambda params, X, Y: each(params, X, Y) ** 2
@@ -94,7 +96,7 @@ def gradient_moments(J: Objective, *, microbatch_size: int | None = None) -> Cal
       `f(params, X, Y)` -> `GradientMoments`. Squares of entries below 1e-19 are 0 in float32.
 
     Raises:
-      ValueError: for a batch of 1, which has no variance.
+      ValueError: for a single sample, which has no variance.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxmlp
@@ -109,8 +111,9 @@ def gradient_moments(J: Objective, *, microbatch_size: int | None = None) -> Cal
 def noise_scale(J: Objective, *, microbatch_size: int | None = None) -> Callable:
     """Return the function for the simple noise scale, `tr(cov) / |g|^2`.
 
-    About the batch size at which averaging over more samples ceases to pay. Both numbers are those
-    of the batch given; `|g|^2` still holds the batch's own noise, `tr(cov) / m` on average.
+    With batches much larger than it, more samples hardly improve the gradient. Both numbers are
+    estimated from the given batch. `|g|^2` is too large by `tr(cov) / m` on average, because g is
+    a mean of m noisy gradients.
 
     Args:
       J, microbatch_size: as `per_sample_grads`.
@@ -119,7 +122,7 @@ def noise_scale(J: Objective, *, microbatch_size: int | None = None) -> Callable
       `f(params, X, Y)` -> `NoiseScale`.
 
     Raises:
-      ValueError: for a batch of 1, which has no variance.
+      ValueError: for a single sample, which has no variance.
 
     Source: S. McCandlish et al., "An empirical model of large-batch training", 2018, eq. 2.9.
     """
@@ -129,13 +132,14 @@ def noise_scale(J: Objective, *, microbatch_size: int | None = None) -> Callable
 def clipped_grad(J: Objective, max_norm: Any, *, microbatch_size: int | None = None) -> Callable:
     """Return the function for the mean of the samples' own gradients, each clipped to `max_norm`.
 
-    `1/m sum_i g_i min(1, max_norm / |g_i|)`, the norm over all parameters; a zero gradient has
-    factor 1. The `g_i` are never formed: norms first, then `A.T @ (w * dZ) / m` for each layer. It
-    is what `optax.contrib.differentially_private_aggregate` computes before it adds noise; there
-    is no noise and no privacy accounting here.
+    It is `1/m sum_i g_i min(1, max_norm / |g_i|)`, with norms over all parameters; the factor of a
+    zero gradient is 1. The `g_i` are never formed: first their norms are computed, then
+    `A.T @ (w * dZ) / m` for each layer, w the factors. This is what
+    `optax.contrib.differentially_private_aggregate` computes before it adds noise. Here no noise is
+    added and no privacy is accounted for.
 
     Args:
-      J, microbatch_size: as `per_sample_grads`. For "sse" it is the sum, as its gradient is.
+      J, microbatch_size: as `per_sample_grads`. For "sse" the result is the sum, without 1/m.
       max_norm: above 0; inf for no clipping.
 
     Returns:
@@ -152,11 +156,12 @@ def gradient_gram(J: Objective, *, microbatch_size: int | None = None) -> Callab
 
     Args:
       J: as `per_sample_grads`.
-      microbatch_size: walk so many samples at a time, each group once for every group.
+      microbatch_size: how many samples to walk with at a time. There is one pair of walks for
+        every pair of microbatches.
 
     Returns:
-      `f(params, X, Y)` -> `(L, m, m)`; the sum over layers is the empirical neural tangent kernel
-      of the losses. The diagonal is `per_sample_sq_norms`.
+      `f(params, X, Y)` -> `(L, m, m)`. The sum over the layers is the empirical neural tangent
+      kernel of the losses. The diagonal is `per_sample_sq_norms`.
     """
     return _one(J, "gradient_gram", microbatch_size)
 
@@ -168,22 +173,23 @@ def instruments(
     max_norm: Any = None,
     microbatch_size: int | None = None,
 ) -> Callable:
-    """Return the function that reads several instruments off one walk.
+    """Return the function that computes several per-sample quantities in one walk.
 
     Args:
       J, microbatch_size: as `per_sample_grads`.
-      names: of "grad", "per_sample_grads", "per_sample_norms", "per_sample_sq_norms", "moments" or
-        "gradient_moments", "noise_scale", "clipped_grad", "gradient_gram"; and readouts of your
-        own, functions `(A, dZ, layer)` -> pytree of arrays, with `A (m, d_in)` the layer's input,
-        `dZ (m, d_out)` each sample's own derivative; these not with microbatch_size.
+      names: any of "grad", "per_sample_grads", "per_sample_norms", "per_sample_sq_norms",
+        "moments" (or "gradient_moments"), "noise_scale", "clipped_grad", "gradient_gram"; and
+        readouts that you write, functions `(A, dZ, layer)` -> pytree of arrays. `A (m, d_in)` is
+        the layer's input, `dZ (m, d_out)` each sample's own derivative. They cannot be combined
+        with microbatch_size.
       max_norm: for "clipped_grad".
 
     Returns:
-      `f(params, X, Y)` -> `(J, dict)` by those names, a readout of your own by its `__name__`, as a
-      list of one reading for each of the layers 1..L.
+      `f(params, X, Y)` -> `(J, dict)`, a dict by these names. A readout that you wrote stands under
+      its `__name__`, as a list of its readings of the layers 1..L.
 
     Raises:
-      ValueError: for an unknown name (all are listed) or one given twice.
+      ValueError: for an unknown name (the error lists all) and for one given twice.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxmlp
@@ -214,10 +220,11 @@ def instruments(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _read(J: Objective, names: tuple, size: int, params, X, Y, max_norm):
-    """Return J and the results; those that need two walks share their first with the others."""
-    tools = tuple(ONE_WALK[n] if n in ONE_WALK else own_readout(n) for n in _in_one_walk(names))
+    """Return J and the results. One walk serves all instruments but clipping and Gram."""
+    in_one_walk = [name for name in names if callable(name) or name in INSTRUMENTS]
+    tools = tuple(users_readout(n) if callable(n) else INSTRUMENTS[n] for n in in_one_walk)
     value, results = read_one_walk(J, tools, size, params, X, Y)
-    found = dict(zip(_in_one_walk(names), results, strict=True))
+    found = dict(zip(in_one_walk, results, strict=True))
     if "clipped_grad" in names:
         found["clipped_grad"] = two_walks.clipped_grad(
             J, params, X, Y, size=size, max_norm=max_norm
@@ -227,10 +234,7 @@ def _read(J: Objective, names: tuple, size: int, params, X, Y, max_norm):
     return value, [found[name] for name in names]
 
 
-def _in_one_walk(names: tuple) -> tuple:
-    return tuple(name for name in names if callable(name) or name in ONE_WALK)
-
-
 def _one(J: Objective, name: str, microbatch_size: int | None, max_norm: Any = None) -> Callable:
+    """Return the function for the result of a single instrument."""
     read = instruments(J, (name,), max_norm=max_norm, microbatch_size=microbatch_size)
     return lambda params, X, Y: read(params, X, Y)[1][name]

@@ -40,7 +40,7 @@ def gradient_flow(flow, ax=None, **line):
         name = LABELS[field].removeprefix("log10 of the ")
         ax.plot(layer, getattr(flow, field), ".-", color=colour, label=name, **line)
     ax.set(xlabel="layer", ylabel="log10")
-    ax.legend(frameon=False)
+    ax.legend()
     return bare(ax)
 
 
@@ -103,7 +103,7 @@ def decades_lost(table, ax=None):
     largest = max([1.0, *(abs(value) for value in lost.values() if np.isfinite(value))])
     norm = SymLogNorm(1.0, vmin=-largest, vmax=largest)
     image = written_map(
-        ax, lost, form=".3g", fontsize=8, norm=norm, cmap="PuOr_r",
+        ax, lost, form="z.1f", fontsize="small", norm=norm, cmap="PuOr_r",
         is_dark=lambda value: abs(norm(value) - 0.5) > 0.3,
     )  # fmt: skip
     ax.set(xlabel="hidden layers", title="Decades lost on the way back")

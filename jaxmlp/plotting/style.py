@@ -12,6 +12,11 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
 )  # fmt: skip
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, YELLOW, GREY)
 
+ACTIVATIONS = {
+    "sigmoid": VERMILION, "tanh": ORANGE, "relu": BLUE, "leaky_relu": GREEN, "elu": PURPLE,
+}  # fmt: skip
+"""The colour of an activation, the same in every figure that tells them apart by colour."""
+
 
 def new_axes(ax: Any = None, **figure: Any):
     """Return `ax`, or the axes of a new figure."""

@@ -19,7 +19,7 @@ def learning_curves(curves, ax=None, *, xlabel="epoch", ylabel="loss", **line):
         ax.plot(x, y, color=COLOURS[i % len(COLOURS)], label=label, **line)
     positive = all(np.min(y) > 0 for _, y in curves.values())
     ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if positive else "linear")
-    ax.legend(frameon=False)
+    ax.legend()
     return bare(ax)
 
 
@@ -44,7 +44,8 @@ def panel(history, axes=None):
 
     record = getattr(history, "record", history)
     if axes is None:
-        axes = plt.subplots(2, 3, figsize=(9, 4.6), sharex=True, sharey=True,
+        wide, high = plt.rcParams["figure.figsize"]
+        axes = plt.subplots(2, 3, figsize=(1.4 * wide, high), sharex=True, sharey=True,
                             layout="constrained")[1]  # fmt: skip
     layer = np.arange(1, record.log10_delta.shape[1] + 1)
     for ax, (name, title) in zip(np.ravel(axes), PANEL.items(), strict=True):
@@ -58,7 +59,7 @@ def panel(history, axes=None):
             shading="nearest", rasterized=True,
         )  # fmt: skip
         ax.figure.colorbar(image, ax=ax)
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title)
         ax.set_facecolor("0.85")  # where nothing is known
     if np.ndim(axes) == 2:
         for ax in axes[-1]:
@@ -76,9 +77,10 @@ def decision_regions(classify, X, Y, ax=None, *, num_points: int = 300):
       X, Y: samples `(m, 2)` and their class numbers `(m,)`.
       num_points: the plane is asked on a grid of so many points a side.
     """
+    from matplotlib import rcParams
     from matplotlib.colors import ListedColormap
 
-    ax = new_axes(ax)
+    ax, letter = new_axes(ax), rcParams["font.size"]
     X, Y = np.asarray(X), np.asarray(Y)
     low, high = X.min(axis=0), X.max(axis=0)
     low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
@@ -94,6 +96,8 @@ def decision_regions(classify, X, Y, ax=None, *, num_points: int = 300):
     )  # fmt: skip
     for k, colour in enumerate(colours):
         marker = MARKERS[k % len(MARKERS)]
-        ax.plot(*X[k == Y].T, marker, color=colour, ms=3.5, mec="black", mew=0.3)
+        ax.plot(
+            *X[k == Y].T, marker, color=colour, ms=0.35 * letter, mec="black", mew=0.03 * letter
+        )
     ax.set(xlabel="x", ylabel="y")
     return ax

@@ -9,8 +9,9 @@ const values = Object.fromEntries(
 const depths = [...new Set(columns.depth)].sort((a, b) => a - b);
 const menus = DATA.menus.filter((menu) => values[menu].length > 1);
 
-// The first menu shows all of its values side by side, the others their first, steps the last
-const first = Object.fromEntries(menus.map((menu, i) => [menu, !i ? ALL
+// One menu shows all of its values side by side, the others their first, steps the last
+const beside = menus.includes(DATA.beside) ? DATA.beside : menus[0];
+const first = Object.fromEntries(menus.map((menu) => [menu, menu === beside ? ALL
   : menu === 'step' ? values[menu].at(-1) : values[menu][0]]));
 const usual = { ...first, depth: String(depths[Math.floor((depths.length - 1) / 2)]),
   sort: '', down: '' };
@@ -153,12 +154,12 @@ const depthSpec = (title) => (data) => chart(data, [
     color: colour, tooltip: [{ field: 'series', title: 'network' }, { field: 'seed' },
       { field: 'depth' }, { field: 'y', title, format: '.3g' }] } },
 ]);
-const trained = Boolean(columns.accuracy);
+const scored = columns.accuracy ? ['accuracy', 'loss'].filter((name) =>
+  (columns[name] || []).some((value) => typeof value === 'number')) : [];
 const charts = { flow: flowSpec, lost: depthSpec('decades lost') };
-if (trained) {
-  for (const id of ['learnt', 'learnt-loss']) document.getElementById(id).hidden = false;
-  charts.accuracy = depthSpec('accuracy');
-  charts.loss = depthSpec('loss');
+for (const name of scored) {
+  document.getElementById(name).closest('figure').hidden = false;
+  charts[name] = depthSpec(name);
 }
 const views = {};
 const QUIET = 1; // Vega says errors only: a chart without a band is none
@@ -236,7 +237,7 @@ async function draw() {
   await show('flow', { lines: drawn, points: drawn.filter((row, k) => k % every === 0),
     band: bandRows(lines) });
   await show('lost', { rows: orNone(depthRows(chosen, 'log10_change', -1)) });
-  for (const name of trained ? ['accuracy', 'loss'] : []) {
+  for (const name of scored) {
     await show(name, { rows: orNone(depthRows(chosen, name, 1)) });
   }
   document.documentElement.dataset.drawn = String(performance.now());

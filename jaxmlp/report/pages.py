@@ -1,4 +1,4 @@
-"""A page: one file with its style, its scripts and its data, which asks no network for anything."""
+"""A page: one file with its style, its scripts and its data. It loads nothing from a network."""
 
 import html
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-# Nothing but what stands in the file: the browser itself refuses every request
+# With this policy the browser refuses every request of the page
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data:; base-uri 'none'; form-action 'none'"
@@ -27,16 +27,19 @@ def page(
     """Return a page.
 
     Args:
-      title: plain text. body: HTML, already escaped.
-      scripts: sources, run in this order after the body.
-      data: what the scripts read as `DATA`; NaN and infinity become null and "inf", "-inf".
-      provenance: what made the page, at its foot.
+      title: plain text.
+      body: HTML, already escaped.
+      scripts: their sources, which run in this order after the body.
+      data: the scripts read it as `DATA`. NaN becomes null, infinity "inf" or "-inf".
+      provenance: what made the page; it is written at its foot.
     """
+    # The foot
     made = "".join(
         f"<dt>{html.escape(str(name))}</dt><dd>{html.escape(str(value))}</dd>"
         for name, value in (provenance or {}).items()
     )
     foot = f"<footer><h2>What made this page</h2><dl>{made}</dl></footer>" if made else ""
+    # Data and scripts, in the file itself
     embedded = "" if data is None else f'<script id="data" type="application/json">{text_of(data)}'
     embedded += "</script>" if embedded else ""
     read = "const DATA = JSON.parse(document.getElementById('data').textContent);"
@@ -54,23 +57,23 @@ def page(
 
 
 def source(name: str) -> str:
-    """Return a file of this package."""
+    """Return the text of a file of this package."""
     return (resources.files("jaxmlp.report") / name).read_text(encoding="utf-8")
 
 
 def inside_script(text: str) -> str:
-    """Let nothing in a script end it."""
+    """Return a script in which no text ends the script element."""
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def text_of(data: Any) -> str:
-    """Return JSON that may stand in a page: no `<`, and no number that JSON does not know."""
+    """Return data as JSON that may stand in a page: without `<`, NaN and infinity."""
     text = json.dumps(plain(data), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def plain(data: Any) -> Any:
-    """Return data as JSON knows it: NaN is None, an infinity a word, an array a list."""
+    """Return data for JSON: None for NaN, "inf" or "-inf" for infinity, lists for arrays."""
     if isinstance(data, Mapping):
         return {str(name): plain(value) for name, value in data.items()}
     if isinstance(data, np.ndarray):

@@ -1,4 +1,4 @@
-"""Depth sweeps: the gradient flow of many networks, as one table."""
+"""Depth sweeps: the gradient flow of many networks, in one table."""
 
 import functools
 import hashlib
@@ -19,6 +19,7 @@ from jaxmlp.sweep.grid import Network
 from jaxmlp.sweep.run import collect, in_this_process
 from jaxmlp.sweep.store import Store
 from jaxmlp.sweep.table import SweepTable, table_columns
+from jaxmlp.sweep.theory import check_matched, with_theory
 
 
 def depth_sweep(
@@ -40,6 +41,7 @@ def depth_sweep(
     devices: Sequence[Any] | None = None,
     networks_at_once: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    theory: bool = False,
 ) -> SweepTable:
     """Measure the gradient flow of every network of a grid.
 
@@ -47,38 +49,51 @@ def depth_sweep(
     norm=norm)`, drawn by `init(jax.random.key(seed), init)`.
 
     Args (one value may stand for a list of one):
-      activations: names or Activations. inits: names, `gaussian(...)` or callables.
-      depths: numbers of hidden layers, at least 1. width: of every layer.
-      seeds: a sequence of seeds in 0..2^32-1, (0,) by default; or num_seeds: the seeds 0, 1, ...
+      activations: names or Activations.
+      inits: names, `gaussian(...)` or callables.
+      depths: numbers of hidden layers, at least 1.
+      width: that of every hidden layer.
+      seeds: a sequence of seeds in 0..2^32-1; (0,) by default.
+      num_seeds: instead of seeds, how many: 0, 1, ...
       residuals, norms: as `MLP` takes them.
       X, Y: the samples, as `Objective` takes them.
-      num_classes: K, for labels; by default one more than the largest of them.
-      loss: with "cross_entropy" the output is softmax, with "binary_cross_entropy" sigmoid, else
-        linear.
+      num_classes: K, for labels; by default the largest label + 1.
+      loss: the output is softmax for "cross_entropy", sigmoid for "binary_cross_entropy", and
+        linear for the others.
       executor: any `concurrent.futures.Executor`; by default threads, one for each core.
-        `jaxmlp.sweep.workers(n)`: processes, and others in the place of those that die. Where jobs
-        leave this process, activations and inits must be the library's.
-      store: a file, made if it is not there, that each result goes to at once. What it holds is not
-        measured again, unless the data, the dtype or the engine's version are others: a sweep that
-        was ended goes on from there. The table is read from it when it is asked for its rows.
-      devices: of one platform, as `jax.devices()` lists them; networks are spread over them.
-      networks_at_once: so many of equal shapes go through one program side by side on each device.
-        By default as many as fit on an accelerator, and 1 on a CPU, where several threads are
-        faster. Batched products round otherwise: numbers agree to about 1e-5 decades.
+        `jaxmlp.sweep.workers(n)` makes processes, and new ones if some die. If jobs leave this
+        process, activations and inits must be those of this package.
+      store: a file to which each result is written at once; it is made if it does not exist. What
+        it holds is not measured again, unless the data, the dtype or the engine's version differ.
+        So a sweep that was stopped goes on from there. The table reads its rows from the file when
+        they are needed.
+      devices: some of `jax.devices()`; the networks are spread over them.
+      networks_at_once: how many networks of equal shapes go through one program side by side on
+        each device. By default as many as fit on an accelerator, and 1 on a CPU, where several
+        threads are faster. Batched products are rounded differently: numbers agree to about 1e-5
+        decades.
       progress: `progress(networks_done, networks)`, called in this thread.
+      theory: add three columns, what mean field predicts of each network: `predicted` and `sd` over
+        networks of log10_stream relative to the output, and `z`, how many sd the network is off.
+        For one sample and one output, of which the theory speaks; NaN for own activations and
+        initialisations that it does not know (orthogonal). A network of 1,000 layers takes seconds.
 
     Raises:
-      TypeError, ValueError: as `Objective`; for an empty list, for two entries of one name, for
-        labels of one class without num_classes.
+      TypeError, ValueError: as `Objective`, for an empty list, for two entries of one name, and
+        for labels of one class without num_classes.
     """
+    # Check the grid and the data
     cells, X, Y, K = checked_data(
         X, Y, num_classes, activations=activations, inits=inits, depths=depths, seeds=seeds,
         num_seeds=num_seeds, width=width, residuals=residuals, norms=norms, loss=loss,
     )  # fmt: skip
+    if theory:
+        check_matched(X, K, loss)
     about, functions = _about(X, Y, K), tuple(cells.activations)
     if store is not None or not in_this_process(executor):
         grid.refuse_own(cells, "a store" if store is not None else "an executor of processes")
         X, Y = np.asarray(X), np.asarray(Y)
+    # Choose how: jobs one by one, or batches of them side by side
     jobs: Any = cells.jobs
     prepare: Callable = lambda jobs: None  # noqa: E731
     measure = functools.partial(engine.measure, X=X, Y=Y, outputs=K, functions=functions)
@@ -91,7 +106,7 @@ def depth_sweep(
         at_once = together.at_once(networks_at_once, devices, _bytes_at_once(cells, X))
     if at_once > 1 or devices is not None:
         jobs = together.batches(jobs, X, K, at_once)
-        # Programs of several devices wait for each other: one thread starts them in one order
+        # Programs on several devices wait for each other, so one thread starts them in one order
         executor = executor or functools.partial(ThreadPoolExecutor, 1)
         measure = functools.partial(
             together.measure_together, X=X, Y=Y, outputs=K, functions=functions, at_once=at_once,
@@ -101,20 +116,26 @@ def depth_sweep(
         prepare = functools.partial(
             engine.compile_together, X=X, Y=Y, outputs=K, functions=functions
         )
+    # Measure what is missing
     read = collect(
         measure, jobs, cells.networks, store=store, key=functools.partial(key, **about),
         about={"X": X.shape, "Y": Y.shape, "outputs": K, **about},
         executor=executor, prepare=prepare, progress=progress,
     )  # fmt: skip
-    read_columns = lambda: table_columns(read(), **about)  # noqa: E731
+
+    def read_columns():
+        results = read()
+        columns = table_columns(results, **about)
+        return with_theory(columns, list(results), X, K) if theory else columns
+
     return SweepTable(read_columns() if store is None else read_columns)
 
 
 class Planned(NamedTuple):
     """Say what a sweep would measure.
 
-    held: networks that the store has. parameters: of all networks together. bytes_at_once: what one
-    job takes at a time; there are as many at a time as the executor has workers.
+    held: how many networks the store already has. parameters: of all networks together.
+    bytes_at_once: the memory of one job. As many jobs run at a time as the executor has workers.
     """
 
     networks: int
@@ -143,29 +164,29 @@ def plan(*, X, Y, loss="cross_entropy", num_classes=None, store=None, **axes: An
 
 
 def _bytes_at_once(cells: grid.Grid, X: Any) -> int:
-    """What one job takes: its weights, and what is kept of each layer on the way forward."""
-    arrays = 2 + any(norm is not None for norm in cells.norms)  # A, act' and, with a norm, U
+    """Return the memory of one job: its weights, and what the way forward keeps of each layer."""
+    arrays = 2 + any(norm is not None for norm in cells.norms)  # A, act', and U with a norm
     width, layers = max(cells.widths), max(cells.depths) + 1
     return layers * width * (width + arrays * X.shape[0]) * X.dtype.itemsize
 
 
 def key(network: Network, **about: Any) -> str:
-    """Return what a store knows a network by: its names, and what else decides its numbers."""
+    """Return the key of a network in a store: its names, and all else that decides its numbers."""
     return json.dumps({"sweep": "depth", **network._asdict(), **about})
 
 
 def _about(X: Any, Y: Any, K: int) -> dict[str, Any]:
-    """What decides the numbers beside a network's names."""
+    """Return what decides the numbers besides a network's names."""
     return about_data(X, Y, K) | {"engine": engine.VERSION}
 
 
 def about_data(X: Any, Y: Any, K: int) -> dict[str, str]:
-    """Return what a table and a store know the data by."""
+    """Return the dtype and the fingerprint of the data, for a table and a store."""
     return {"dtype": str(X.dtype), "data": fingerprint(X, Y, K)}
 
 
 def checked_data(X: Any, Y: Any, num_classes: int | None, *, loss: str, **axes: Any):
-    """Return the grid, the data as the output layer by itself takes them, and K."""
+    """Return the grid, the data, and K. The data are checked with the output layer alone."""
     cells = grid.checked(**axes, loss=loss)
     K = grid.outputs(loss, Y, num_classes)
     d_0 = (*np.shape(edge.as_array("X", X)), 1)[1]
@@ -175,7 +196,7 @@ def checked_data(X: Any, Y: Any, num_classes: int | None, *, loss: str, **axes: 
 
 
 def fingerprint(X: Any, Y: Any, K: int) -> str:
-    """Return the first digits of the SHA-256 of the data as measured: values, shapes, dtypes, K."""
+    """Return the first 16 digits of the SHA-256 of the data: values, shapes, dtypes and K."""
     digest = hashlib.sha256()
     for array in (np.asarray(X), np.asarray(Y)):
         digest.update(f"{array.dtype.str}{array.shape}{K}".encode())

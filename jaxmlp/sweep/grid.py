@@ -1,4 +1,4 @@
-"""What a sweep measures, as values: networks, and jobs, the networks of one forward pass."""
+"""What a sweep measures: networks, named by values, and jobs, which share a forward pass."""
 
 import dataclasses
 import itertools
@@ -16,10 +16,10 @@ from jaxmlp.objective import Objective
 
 
 class Network(NamedTuple):
-    """Name a network: it is its own key, in a dict, in a store and on another machine.
+    """Name a network. It is a key in a dict, in a store and on another machine.
 
-    activation, init: a name of the library; what is one's own stands for itself, and then the
-    network lives in this process only.
+    activation, init: names of this package; or a user's Activation or Initializer itself, and then
+    the network can only be measured in this process.
     """
 
     activation: str | Activation
@@ -33,11 +33,11 @@ class Network(NamedTuple):
 
     @property
     def names(self) -> dict[str, Any]:
-        """The fields as a table holds them: what is one's own by its name."""
+        """Return the fields as a table holds them: a user's Activation by its name too."""
         return {name: getattr(value, "name", value) for name, value in self._asdict().items()}
 
     def mlp(self, d_in: int, d_out: int) -> MLP:
-        """Return the network as gradient_flow takes it; drawn by `init(key(seed), init)`."""
+        """Return the MLP; its parameters are drawn by `init(key(seed), init)`."""
         return MLP(
             (d_in, *[self.width] * self.depth, d_out), hidden=self.activation,
             output=OUTPUTS.get(self.loss, "linear"), residual=self.residual, norm=self.norm,
@@ -46,9 +46,9 @@ class Network(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Name the networks of several depths that share a forward pass: all else of them is equal.
+    """Name networks that differ in depth only, so that they share a forward pass.
 
-    deepest: the largest depth of the grid, for which the compiled program has room.
+    deepest: the largest depth of the grid; the compiled program has room for it.
     """
 
     network: Network
@@ -64,7 +64,7 @@ class Job:
         return [self.network._replace(depth=depth) for depth in self.depths]
 
     def only(self, missing: Iterable[Network]) -> "Job":
-        """Return the job of those of its networks that are missing."""
+        """Return the job for those of its networks that are missing."""
         depths = [network.depth for network in self.networks if network in missing]
         return dataclasses.replace(self, depths=tuple(depths))
 
@@ -86,10 +86,10 @@ class Grid(NamedTuple):
 
     @property
     def networks(self) -> list[Network]:
-        """Every network, in the order of the table."""
+        """Return every network, in the order of the table."""
         axes = itertools.product(
-            *(self.residuals, self.norms, map(_own_name, self.activations)),
-            *(map(_own_name, self.inits), self.depths, self.widths, self.seeds),
+            *(self.residuals, self.norms, map(_name_if_known, self.activations)),
+            *(map(_name_if_known, self.inits), self.depths, self.widths, self.seeds),
         )
         return [
             Network(act, init, depth, width, seed, residual, norm, self.loss)
@@ -98,22 +98,22 @@ class Grid(NamedTuple):
 
     @property
     def jobs(self) -> list[Job]:
-        """Every job; those that share random numbers stand together."""
+        """Return every job; jobs that share random numbers follow each other."""
         axes = itertools.product(
-            *(self.widths, self.seeds, map(_own_name, self.inits)),
-            *(map(_own_name, self.activations), self.residuals, self.norms),
+            *(self.widths, self.seeds, map(_name_if_known, self.inits)),
+            *(map(_name_if_known, self.activations), self.residuals, self.norms),
         )
         found, deepest = [], max(self.depths)
         for width, seed, init, act, residual, norm in axes:
             network = Network(act, init, 0, width, seed, residual, norm, self.loss)
-            # 1/sqrt(depth) is another number in every layer of a deeper network
+            # With alpha = 1/sqrt(depth) networks of two depths have no layer in common
             each = [(d,) for d in self.depths] if residual == INVERSE_ROOT else [(*self.depths,)]
             found += [Job(network, depths, deepest) for depths in each]
         return found
 
 
-def _own_name(description: Any) -> Any:
-    """The name if the library knows it by that, else the description itself."""
+def _name_if_known(description: Any) -> Any:
+    """Return the description's name if this package knows it by that, else the description."""
     get = activations.get if isinstance(description, Activation) else initializers.get
     return description.name if named.is_known(description, get) else description
 
@@ -122,7 +122,7 @@ def checked(
     *, activations: Any, inits: Any, depths: Any, seeds: Any, num_seeds: Any, width: Any,
     residuals: Any, norms: Any, loss: str,
 ) -> Grid:  # fmt: skip
-    """Return the grid; one value may stand for a list of one."""
+    """Return the grid; refuse what cannot be measured. One value may stand for a list of one."""
     acts, inits = _described(activations, inits)
     numbers = {
         "depths": [checks.integer("depth", depth, at_least=1) for depth in several(depths)],
@@ -138,13 +138,14 @@ def checked(
 
 
 def several(values: Any) -> list:
-    """One value, as a name or a number, is a list of one."""
+    """Return the values as a list; a single name or number is a list of one."""
     return (
         list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
     )
 
 
 def _checked_seeds(seeds: Any, num_seeds: int | None) -> list[int]:
+    """Return the seeds, (0,) by default; refuse both arguments together."""
     if num_seeds is not None:
         if seeds is not None:
             raise ValueError("give seeds or num_seeds, not both")
@@ -158,6 +159,7 @@ def _checked_seeds(seeds: Any, num_seeds: int | None) -> list[int]:
 
 
 def _described(acts: Any, inits: Any) -> tuple[list[Activation], list[Initializer]]:
+    """Return the descriptions; refuse two of one name, and wrong derivatives."""
     acts = [activations.get(act) for act in several(acts)]
     inits = [initializers.get(init) for init in several(inits)]
     for kind, given in (("activations", acts), ("inits", inits)):
@@ -170,12 +172,13 @@ def _described(acts: Any, inits: Any) -> tuple[list[Activation], list[Initialize
                 f"{kind} must have different names, but {twice[0]!r} stands twice: rows of the "
                 "table are told apart by name"
             )
-    for act in acts:
+    for act in acts:  # the smallest network with the activation
         check_hand(Objective(MLP((1, 1, 1), hidden=act, output="linear"), "mse"))
     return acts, inits
 
 
 def _checked_remedies(residuals: Any, given_norms: Any) -> tuple[list, list]:
+    """Return residuals and norms as lists; refuse unknown ones, and one given twice."""
     residuals = [MLP((1, 1), residual=residual).residual for residual in several(residuals)]
     given_norms = several(given_norms)
     for norm in given_norms:
@@ -187,12 +190,12 @@ def _checked_remedies(residuals: Any, given_norms: Any) -> tuple[list, list]:
 
 
 def output_objective(loss: str, d_in: int, d_out: int) -> Objective:
-    """Return the objective of the last layer by itself, which all networks share."""
+    """Return the objective of the output layer alone, which is the same for all networks."""
     return Objective(MLP((d_in, d_out), output=OUTPUTS.get(loss, "linear")), loss)
 
 
 def outputs(loss: str, Y: Any, num_classes: int | None) -> int:
-    """Return K, the number of outputs; for labels num_classes, or one more than the largest."""
+    """Return K, the number of outputs. For labels it is num_classes, or the largest label + 1."""
     Y = edge.as_array("Y", Y)
     labels = loss == "cross_entropy" and Y.ndim == 1
     if num_classes is not None and not labels:
@@ -210,10 +213,11 @@ def outputs(loss: str, Y: Any, num_classes: int | None) -> int:
 
 
 def refuse_own(cells: Grid, where: str) -> None:
-    """Refuse functions that are one's own: another process has none, and an edited one is stale."""
+    """Refuse a user's functions: another process does not have them, and a store may have results
+    of them before they were edited."""
     for kind, given in (("activation", cells.activations), ("initializer", cells.inits)):
         for description in given:
-            if not isinstance(_own_name(description), str):
+            if not isinstance(_name_if_known(description), str):
                 raise ValueError(
                     f"{kind} {description.name!r} is one's own: {where} takes the library's only, "
                     "by name"

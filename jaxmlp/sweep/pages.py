@@ -1,4 +1,4 @@
-"""What the page of a sweep shows beside its numbers: remedies by name, and what theory predicts."""
+"""What the page of a sweep shows besides its numbers: the names of remedies, and predictions."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,8 +6,9 @@ from typing import Any
 
 from jaxmlp import meanfield
 
-MOST_LAYERS = 200  # of a network whose band is computed, in milliseconds a layer; deeper ones get
-# the line of infinite width
+# Chosen: networks up to this depth get a band, which takes milliseconds a layer; deeper ones get
+# only the line of infinite width
+MOST_LAYERS = 200
 
 
 def remedy(network: Mapping[str, Any]) -> str:
@@ -21,26 +22,26 @@ def remedy(network: Mapping[str, Any]) -> str:
 
 
 def predictions(networks: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield what mean field predicts of each kind of network, as `report.explorer` takes it.
+    """Yield the predictions of mean field for each kind of network, for `report.explorer`.
 
-    Standardised inputs are assumed. Kinds that the theory does not know are left out.
+    They assume standardised inputs. Kinds of networks that the theory does not cover are left out.
     """
     seen = set()
     for network in networks:
         names = ("activation", "init", "width", "depth", "residual", "norm")
         kind = tuple(network[name] for name in names)
-        if kind in seen or network.get("step", 0) != 0:  # it knows random networks
+        if kind in seen or network.get("step", 0) != 0:  # the theory is for untrained networks
             continue
         seen.add(kind)
         act, init, width, depth, residual, norm = kind
         with contextlib.suppress(ValueError):
             w2, b2 = meanfield.variances(init, [width] * (depth + 2))
             narrow = width if depth <= MOST_LAYERS else None
-            told = meanfield.predict(
-                act, w2, b2, depth, width=narrow, residual=residual, norm=norm
+            found = meanfield.predict(
+                act, w2, b2, depth, c0=1.0, width=narrow, residual=residual, norm=norm
             )  # fmt: skip
-            mean = told.log10_delta if told.mean is None else told.mean
-            band = (told.low, told.high) if told.low is not None else (mean * float("nan"),) * 2
+            mean = found.log10_delta if found.mean is None else found.mean
+            band = (found.low, found.high) if found.low is not None else (mean * float("nan"),) * 2
             menus = {"activation": act, "init": init, "width": width, "depth": depth}
             menus |= {"step": 0} if "step" in network else {}
             yield menus | {"remedy": remedy(network), "mean": mean, "low": band[0], "high": band[1]}

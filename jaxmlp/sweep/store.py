@@ -1,8 +1,8 @@
-"""A sweep on disk: one SQLite file, one transaction for each finished job, nothing is lost.
+"""A sweep on disk: one SQLite file, in which results are written in transactions.
 
-A result is known by its key, the network and what else decides its numbers (data, dtype, the
-engine's version), as JSON; its rows are the bytes of a `.npy`. NaN and infinity are those of the
-array. Two processes may write to one file.
+The key of a result is JSON: the network, and all else that decides its numbers (data, dtype, the
+engine's version). Its rows are the bytes of a `.npy`, so NaN and infinity stay what they are. Two
+processes may write to one file.
 """
 
 import contextlib
@@ -31,17 +31,17 @@ CREATE TABLE result (
     rows BLOB NOT NULL
 ) STRICT;
 """
-_WAIT = 60.0  # seconds for another process's transaction; each takes milliseconds
+_WAIT = 60.0  # chosen: seconds to wait for another process's transaction, which takes milliseconds
 
 Rows = Mapping[str, np.ndarray]
 
 
 class Store:
-    """Hold results by key in a file; a context manager, for one thread.
+    """Hold results by key in a file. It is a context manager for one thread.
 
     Raises:
-      ValueError: for a file that is no store, is damaged, is of a newer jaxmlp, or that cannot be
-        read or written; the file is left as it is.
+      ValueError: for a file that is not a store, is damaged, was written by a newer jaxmlp, or
+        cannot be read or written. The file is left as it is.
     """
 
     def __init__(self, path: str | Path, about: Mapping[str, Any] | None = None):
@@ -63,13 +63,13 @@ class Store:
         self._connection.close()
 
     def held(self, keys: Iterable[str]) -> set[str]:
-        """Return which of the keys are there."""
+        """Return which of the keys the store holds."""
         with self._sentence():
             found = (self._one("SELECT key FROM result WHERE key = ?", key) for key in keys)
             return {row[0] for row in found if row}
 
     def put(self, results: Mapping[str, Rows]) -> None:
-        """Keep results, in one transaction; what is there already stays."""
+        """Write results in one transaction. Results that are already there stay."""
         rows = [(key, _bytes(rows)) for key, rows in results.items()]
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with self._sentence(), self._transaction():
@@ -84,14 +84,15 @@ class Store:
             )
 
     def get(self, keys: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the rows of these keys, in their order."""
+        """Yield the rows of these keys, in the order of the keys."""
         for key in keys:
             with self._sentence():
                 row = self._one("SELECT rows FROM result WHERE key = ?", key)
-            yield _rows(row[0])
+            records = np.load(io.BytesIO(row[0]), allow_pickle=False)
+            yield {name: np.ascontiguousarray(records[name]) for name in records.dtype.names}
 
     def all_keys(self) -> list[str]:
-        """Return all keys, in the order in which they came."""
+        """Return all keys, in the order in which they were written."""
         with self._sentence():
             return [
                 key for (key,) in self._connection.execute("SELECT key FROM result ORDER BY id")
@@ -100,7 +101,7 @@ class Store:
     # --- the file ---------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        """Refuse what is no store of ours, before anything is written."""
+        """Refuse a file that is not a store, before anything is written; create the tables."""
         tables = self._one("SELECT count(*) FROM sqlite_master")[0]
         ours = self._one("PRAGMA application_id")[0] == APPLICATION
         if tables and not ours:
@@ -114,13 +115,14 @@ class Store:
         (problem,) = self._one("PRAGMA quick_check(1)")
         if problem != "ok":
             raise sqlite3.DatabaseError(problem)
-        # Ours: another process may be doing the same
+        # Switch to WAL, unless it is done. Another process may do the same at this moment, and
+        # SQLite's timeout does not cover that. Chosen: 100 tries of 0.05 s
         for _ in range(100):
             try:
                 if self._one("PRAGMA journal_mode")[0] != "wal":
                     self._one("PRAGMA journal_mode = WAL")
                 break
-            except sqlite3.OperationalError as error:  # not covered by the timeout
+            except sqlite3.OperationalError as error:
                 if "locked" not in str(error):
                     raise
                 time.sleep(0.05)
@@ -143,13 +145,13 @@ class Store:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
+            with contextlib.suppress(sqlite3.Error):  # if the disk is full, SQLite has rolled back
                 self._connection.execute("ROLLBACK")
             raise
 
     @contextlib.contextmanager
     def _sentence(self) -> Iterator[None]:
-        """What SQLite says, as one sentence."""
+        """Turn errors of SQLite into a ValueError of one sentence."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -164,7 +166,7 @@ class Store:
 
 
 def _provenance() -> dict[str, Any]:
-    """What makes the results of a run: the command, the versions, the device."""
+    """Return what made the results of a run: the command, the versions, the device."""
     device = jax.devices()[0]
     return {
         "command": sys.argv, "jaxmlp": sys.modules["jaxmlp"].__version__, "jax": jax.__version__,
@@ -173,7 +175,7 @@ def _provenance() -> dict[str, Any]:
 
 
 def _bytes(rows: Rows) -> bytes:
-    """Return columns of equal length as the bytes of a `.npy`, one record a row."""
+    """Return columns of equal length as the bytes of a `.npy`, one record for each row."""
     kinds = [(name, column.dtype) for name, column in rows.items()]
     records = np.empty(len(next(iter(rows.values()))), kinds)
     for name, column in rows.items():
@@ -181,8 +183,3 @@ def _bytes(rows: Rows) -> bytes:
     file = io.BytesIO()
     np.save(file, records, allow_pickle=False)
     return file.getvalue()
-
-
-def _rows(data: bytes) -> dict[str, np.ndarray]:
-    records = np.load(io.BytesIO(data), allow_pickle=False)
-    return {name: np.ascontiguousarray(records[name]) for name in records.dtype.names}

@@ -16,6 +16,7 @@ from jaxmlp import checks, report
 from jaxmlp.sweep import pages
 from jaxmlp.sweep.grid import Network, several
 from jaxmlp.sweep.store import Rows, Store
+from jaxmlp.sweep.summary import UNKNOWN, beside, change_of, spread, verdict
 
 Columns = dict[str, np.ndarray]
 
@@ -24,7 +25,7 @@ REMEDIES = ("residual", "norm")
 _SWEEP = ("loss", "dtype", "data", "engine")
 _TRAINING = ("objective", "optimizer", "dtype", "data", "engine", "learning_rate", "step")
 _SCORES = ("loss", "accuracy", "validation_loss", "validation_accuracy", "diverged")
-VERDICTS = ("vanishing", "healthy", "exploding", "not finite", "incomplete")
+MOST_NETWORKS = 20  # chosen: the most networks that a notebook shows
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -32,28 +33,29 @@ class SweepTable:
     """Hold a sweep, one row for each network and layer, as named columns of equal length.
 
     Columns: activation, init, depth, width, seed; layer (1..L), distance = L - layer; every field
-    of `GradientFlow`; residual, norm (None for none); loss; and what a store tells apart: dtype,
-    data (of X and Y, the first digits of their SHA-256), engine (its version). That of a
-    `training_sweep` has a step, learning_rate and optimizer too; there `loss` is a number and
-    `objective` its name.
+    of `GradientFlow`; residual, norm (None without); loss, dtype, data (the first digits of the
+    SHA-256 of X and Y) and engine (its version). The table of a `training_sweep` also has step,
+    learning_rate, optimizer and the scores; its `loss` is a number, and `objective` is the name of
+    the loss. With `theory=True` a `depth_sweep` adds predicted, sd and z. `len(table)` is the
+    number of rows, as of a data frame.
     """
 
     _source: Columns | Callable[[], Columns]
 
     @functools.cached_property
     def _columns(self) -> Columns:
-        """Read when they are asked for: a sweep into a store need not fit into memory."""
+        """Return the columns. They are read only now, because a store may not fit into memory."""
         return self._source() if callable(self._source) else self._source
 
     @staticmethod
     def from_store(path: str | Path, **where: Any) -> "SweepTable":
-        """Return what a store holds, or the networks of it that have these values, as `select`.
+        """Return the networks that a store holds, or those that have these values, as in `select`.
 
         Networks are sorted by their names. A store may hold several losses, data sets, dtypes and
-        versions of the engine: the columns `loss`, `data`, `dtype` and `engine` tell them apart.
+        versions of the engine; the columns `loss`, `data`, `dtype` and `engine` say which.
 
         Raises:
-          ValueError: as `select`; for a file that is no store, or holds nothing yet.
+          ValueError: as `select`, and for a file that is not a store or holds nothing yet.
 
         Example:
           >>> SweepTable.from_store("sweep.db", activation="relu", depth=(5, 10))
@@ -78,8 +80,31 @@ class SweepTable:
     def __reduce__(self):
         return SweepTable, (self._columns,)
 
+    def __len__(self) -> int:
+        return len(self._columns["layer"])
+
+    def __add__(self, other: "SweepTable") -> "SweepTable":
+        """Return one table of the networks of both.
+
+        Raises:
+          ValueError: for tables of other columns, and for a network that is in both.
+        """
+        if not isinstance(other, SweepTable):
+            return NotImplemented
+        one, two = self._columns, other._columns
+        if different := set(one) ^ set(two):
+            raise ValueError(
+                f"these tables have different columns: {', '.join(sorted(different))} in one only"
+            )
+        held = {self._key(rows.start) for rows in self._networks()}
+        for rows in other._networks():
+            if (key := other._key(rows.start)) in held:
+                names = dict(zip((*NETWORK, *REMEDIES, *self._told), key, strict=True))
+                raise ValueError(f"both tables hold the network {names}")
+        return SweepTable({name: np.concatenate([one[name], two[name]]) for name in one})
+
     def columns(self) -> dict[str, np.ndarray]:
-        """Return the columns, ready for a data frame."""
+        """Return the columns as a dict, for example for a data frame."""
         return dict(self._columns)
 
     def records(self) -> list[dict[str, Any]]:
@@ -107,50 +132,79 @@ class SweepTable:
         return SweepTable({name: column[chosen] for name, column in self._columns.items()})
 
     def summary(
-        self, vanishing: float = 1e-3, exploding: float = 1e3, *, over_seeds: bool = False
+        self, vanishing: float = 0.97, exploding: float = 1.03, *, over_seeds: bool = False
     ) -> list[dict[str, Any]]:
-        """Return one dict for each network: how the norm of each sample's dS changes, a verdict.
+        """Return one dict for each network: how the norm of dS changes over the layers, a verdict.
 
-        dS, the stream's derivative, is dZ in networks without a residual.
+        dS is the derivative of the stream; in networks without a residual it is dZ.
 
-        With `over_seeds` one dict for each cell, the median over its seeds.
+        log10_change: log10 of the norm at the first hidden layer over that at the last one.
+        factor_per_layer: the geometric mean of the steps between them; NaN for one hidden layer.
+        verdict: "healthy" if the norm changes by less than 2 decades in all, with which one
+          learning rate copes, or by a factor between `vanishing` and `exploding` a layer; else
+          "vanishing" or "exploding"; "not finite" if a number left the range; "incomplete", with
+          NaN, if the table lacks layers.
 
-        `log10_change` = log10 of the norm at the first hidden layer over that at the last one;
-        `factor_per_layer` = the geometric mean of the steps between them (NaN for one hidden
-        layer); `verdict`: "vanishing" below, "exploding" above the thresholds, else "healthy";
-        "not finite" where a number left the range, "incomplete" (with NaN) for a network of which
-        the table lacks layers.
+        With `over_seeds` there is one dict for each cell of the grid, with medians over its
+        networks, their number `networks`, and the spread of log10_change: `change_sd` (with n - 1;
+        NaN for one network) and the quartiles `change_q25`, `change_q75`.
+
+        A table with theory also gives `predicted` and `predicted_sd`, the prediction of
+        log10_change, and `z`, the difference in standard errors. If |z| is at most 3, the verdict
+        ends with ", as predicted for width n".
         """
         if not 0 < vanishing < exploding:
             raise ValueError(f"expected 0 < vanishing < exploding, got {vanishing} and {exploding}")
         shown = [*NETWORK, *REMEDIES, *(name for name in self._told if self._differ(name))]
         shown = [name for name in shown if not (over_seeds and name == "seed")]
-        scores = [name for name in _SCORES if self._trained and name in self._columns]
-        networks: dict[tuple, list] = {}
-        reached: dict[tuple, list] = {}
+        cells: dict[tuple, list[dict[str, float]]] = {}
+        incomplete = set()
         for rows in self._networks():
-            network = {name: self._columns[name][rows][0] for name in shown}
-            whole = rows.stop - rows.start == network["depth"] + 1
-            ends = self._columns["log10_stream"][rows][[0, -2]].tolist() if whole else None
-            networks.setdefault(tuple(network.values()), []).append(ends)
-            own = [float(self._columns[name][rows][0]) for name in scores]
-            reached.setdefault(tuple(network.values()), []).append(own)
+            network = tuple(self._columns[name][rows][0] for name in shown)
+            cells.setdefault(network, []).append(self._measured(rows))
+            if not self._is_whole(rows):
+                incomplete.add(network)
         found = []
-        for network, ends in networks.items():
-            row, nan = dict(zip(shown, map(_plain, network), strict=True)), (np.nan, np.nan)
-            row |= dict(zip(scores, np.median(reached[network], axis=0).tolist(), strict=True))
-            row |= _change(np.median([e or nan for e in ends], axis=0), row["depth"])
-            row["verdict"] = verdict(row["log10_change"], vanishing, exploding)
-            found.append(row | ({"verdict": "incomplete"} if None in ends else {}))
+        for network, measured in cells.items():
+            row = dict(zip(shown, map(_plain, network), strict=True))
+            row |= {name: float(np.median([one[name] for one in measured])) for name in measured[0]}
+            steps, change = row["depth"] - 1, row["log10_change"]
+            row["factor_per_layer"] = 10.0 ** (change / steps) if steps else np.nan
+            changes = np.array([one["log10_change"] for one in measured])
+            row |= spread(changes) if over_seeds else {}
+            row["verdict"] = verdict(change, steps, vanishing, exploding)
+            if "predicted" in row:
+                row |= beside(row, len(changes))
+            found.append(row | ({"verdict": "incomplete"} if network in incomplete else {}))
         return found
 
+    def _measured(self, rows: slice) -> dict[str, float]:
+        """Return the summary's numbers of one network; NaN if it lacks layers."""
+        whole = self._is_whole(rows)
+        scores = [name for name in _SCORES if self._trained and name in self._columns]
+        found = {name: float(self._columns[name][rows][0]) for name in scores}
+        ends = {
+            name: self._columns[name][rows][[0, -2]].tolist() if whole else UNKNOWN
+            for name in ("log10_stream", "predicted", "sd")
+            if name in self._columns
+        }
+        return found | change_of(**ends)
+
+    def _is_whole(self, rows: slice) -> bool:
+        return rows.stop - rows.start == self._columns["depth"][rows][0] + 1
+
     def _networks(self) -> list[slice]:
-        """The rows of each network: they stand together, in the order of its layers."""
+        """Return the rows of each network, which follow each other in the order of its layers."""
         named = (*NETWORK, *REMEDIES, *self._told)
         columns = (self._columns[name].tolist() for name in named)
         keys = list(zip(*([None if v != v else v for v in c] for c in columns), strict=True))  # NaN
         starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
         return [slice(a, b) for a, b in itertools.pairwise([*starts, len(keys)])]
+
+    def _key(self, row: int) -> tuple:
+        """Return what distinguishes the network of a row from all others."""
+        values = (_plain(self._columns[name][row]) for name in (*NETWORK, *REMEDIES, *self._told))
+        return tuple(None if v != v else v for v in values)  # NaN
 
     @property
     def _trained(self) -> bool:
@@ -158,13 +212,13 @@ class SweepTable:
 
     @property
     def _told(self) -> tuple[str, ...]:
-        """What tells networks apart beside their names."""
+        """Return the columns that tell networks apart besides their names."""
         return _TRAINING if self._trained else _SWEEP
 
     def _differ(self, name: str) -> bool:
-        """Whether a column holds more than one value."""
+        """Return whether a column holds more than one value; NaN counts as one value."""
         column = self._columns[name]
-        return len({None if value != value else value for value in column.tolist()}) > 1  # NaN
+        return len({None if value != value else value for value in column.tolist()}) > 1
 
     def to_csv(self, path: str | Path) -> Path:
         """Write all rows with a header line; return the path."""
@@ -176,12 +230,13 @@ class SweepTable:
         return Path(path)
 
     def to_parquet(self, path: str | Path) -> Path:
-        """Write all rows as Parquet, by polars or pyarrow; residual and norm as text."""
+        """Write all rows as Parquet with polars or pyarrow; residual and norm become text."""
         as_text = (*REMEDIES, *(set(self._told) - {"learning_rate", "step"}))
         plain = {
             name: [None if v is None else str(v) for v in column] if name in as_text else column
             for name, column in self._columns.items()
         }
+        # With polars, or else with pyarrow
         with contextlib.suppress(ModuleNotFoundError):
             import polars  # pyright: ignore[reportMissingImports]
 
@@ -201,15 +256,15 @@ class SweepTable:
         title: str = "A sweep of networks",
         provenance: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Write the explorer, a page to choose networks on and look at; return the path.
+        """Write the explorer, a page on which networks are chosen and compared; return the path.
 
-        It opens by double click and asks no network for anything.
+        It opens by double click and loads nothing from a network.
 
         Args:
-          title: its heading. provenance: what made the sweep, by name, for its foot.
+          title: its heading. provenance: what made the sweep, by name; it is written at the foot.
 
         Raises:
-          ModuleNotFoundError: without the extra `html`.
+          ModuleNotFoundError: if the extra `html` is not installed.
         """
         networks = [{"remedy": pages.remedy(row), **row} for row in self.summary()]
         flows = [self._columns["log10_stream"][rows] for rows in self._networks()]
@@ -222,11 +277,17 @@ class SweepTable:
         return f"SweepTable: {len(self._networks())} networks, {len(self._columns['layer'])} rows"
 
     def _repr_html_(self):
-        return report.as_html(self.summary(), repr(self))
+        networks = self._networks()
+        if len(networks) <= MOST_NETWORKS:
+            return report.as_html(self.summary(), repr(self))
+        end = networks[MOST_NETWORKS - 1].stop
+        first = SweepTable({name: column[:end] for name, column in self._columns.items()})
+        said = f"{self!r}, the first {MOST_NETWORKS} networks; .summary() lists all"
+        return report.as_html(first.summary(), said)
 
 
 def _refuse_unknown(name: str, wanted: Any, networks: list[dict], path: Any) -> None:
-    """Refuse a name that no network has, and values that none has of it."""
+    """Refuse a column that does not exist, and values that no network has in it."""
     if networks and name not in networks[0]:
         raise checks.unknown_name("column", name, networks[0])
     values = [network[name] for network in networks]
@@ -236,56 +297,31 @@ def _refuse_unknown(name: str, wanted: Any, networks: list[dict], path: Any) -> 
 
 
 def _held(column: np.ndarray) -> str:
-    """What a column holds, in words."""
+    """Return what a column holds, in words. Chosen: the first 12 values."""
     values = list(dict.fromkeys(column.tolist()))
     values = values if column.dtype == object else sorted(values)
     shown = ", ".join(map(repr, values[:12]))
     return f"it holds {shown}" + (f" and {len(values) - 12} more" if len(values) > 12 else "")
 
 
-def _change(ends: np.ndarray, depth: int) -> dict[str, float]:
-    """From the norms at the first and the last hidden layer; -inf minus -inf is no change."""
-    first, last = ends.tolist()
-    change = first - last if not (first == last == -np.inf) else -np.inf
-    factor = 10.0 ** (change / (depth - 1)) if depth > 1 else np.nan
-    return {
-        "log10_first": first,
-        "log10_last": last,
-        "log10_change": change,
-        "factor_per_layer": factor,
-    }
-
-
-def verdict(log10_change: float, vanishing: float = 1e-3, exploding: float = 1e3) -> str:
-    """Return "vanishing", "healthy", "exploding", or "not finite" for NaN and inf.
-
-    A norm of exactly zero, -inf, is vanishing.
-    """
-    if np.isnan(log10_change) or log10_change == np.inf:
-        return VERDICTS[3]
-    if log10_change < np.log10(vanishing):
-        return VERDICTS[0]
-    return VERDICTS[1] if log10_change <= np.log10(exploding) else VERDICTS[2]
-
-
 def table_columns(results: Mapping[Network, Rows], **sweep: Any) -> Columns:
-    """Return the columns of what was measured, in the order given; `sweep` is true of every row."""
+    """Return the columns of the results in their order; `sweep` holds columns of one value."""
     return joined([network.names | sweep for network in results], list(results.values()))
 
 
 def joined(networks: Sequence[Mapping[str, Any]], rows: Sequence[Rows]) -> Columns:
-    """Return one table of the rows of networks, each known by its names."""
-    lengths = [len(own["layer"]) for own in rows]
+    """Return one table of the rows of all networks, with their names as columns."""
+    lengths = [len(one["layer"]) for one in rows]
 
     def repeated(names: Sequence[str], kind: Any = None) -> Columns:
         values = {name: np.array([network[name] for network in networks], kind) for name in names}
         return {name: np.repeat(column, lengths) for name, column in values.items()}
 
-    measured = {name: np.concatenate([own[name] for own in rows]) for name in rows[0]}
-    told = [name for name in (*_SWEEP, *_TRAINING) if name in networks[0] and name not in measured]
-    return repeated(NETWORK) | measured | repeated((*REMEDIES, *told), object)
+    measured = {name: np.concatenate([one[name] for one in rows]) for name in rows[0]}
+    more = [name for name in (*_SWEEP, *_TRAINING) if name in networks[0] and name not in measured]
+    return repeated(NETWORK) | measured | repeated((*REMEDIES, *more), object)
 
 
 def _plain(value: Any) -> Any:
-    """A Python number or string."""
+    """Return a Python number or string."""
     return value.item() if isinstance(value, np.generic) else value

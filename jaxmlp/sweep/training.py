@@ -1,4 +1,4 @@
-"""Training sweeps: every network of a grid is trained; loss, accuracy and gradient flow by step."""
+"""Training sweeps: every network of a grid is trained, and measured at some steps."""
 
 import contextlib
 import dataclasses
@@ -30,11 +30,11 @@ from jaxmlp.train.optimizers import as_optimizer, by_name, factory_by_name
 from jaxmlp.train.step import evaluate
 
 VERSION = 1
-"""Goes up when the numbers change: what a store holds of another version is trained again."""
+"""The version of the numbers. If it goes up, networks in a store are trained again."""
 
 
 class Trained(NamedTuple):
-    """Name a network that is trained. learning_rate: None if the optimiser knows its own."""
+    """Name a network to train. learning_rate: None if the optimiser holds its learning rate."""
 
     network: Network
     learning_rate: float | None
@@ -42,7 +42,7 @@ class Trained(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One network; all of one shape share their compiled programs."""
+    """Name a job of one network. Networks of one shape share their compiled programs."""
 
     trained: Trained
 
@@ -87,26 +87,30 @@ def training_sweep(
     store: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SweepTable:
-    """Train every network of a grid, and measure it on the way.
+    """Train every network of a grid, and measure it at some steps.
 
-    The networks, their data, executor and store are those of `depth_sweep`. A network of seed s
-    meets the batches of `fit(key=jax.random.fold_in(jax.random.key(s), 2**31))`.
+    The grid, the data, executor and store are those of `depth_sweep`. A network of seed s is
+    trained on the batches of `fit(key=jax.random.fold_in(jax.random.key(s), 2**31))`.
 
     Args:
       optimizer: "sgd:0.01", "momentum:0.01:0.9", "adam:1e-3", a learning rate, or any optax
-        optimiser; with `learning_rates` a name alone, "adam", or a function of the learning rate.
-      num_steps: updates of each network. batch_size: samples of an update, None for all.
+        optimiser. With `learning_rates` it is a name alone, "adam", or a function of the learning
+        rate.
+      num_steps: the number of updates of each network.
+      batch_size: samples of an update; None for all.
       learning_rates: one more axis of the grid.
       record_at: the steps after which networks are measured; by default 0 and the last.
       validation: `(X, Y)` to evaluate at these steps too.
 
     Returns:
-      The table of `depth_sweep`, for each of these steps, with further columns: `step`;
-      `loss` and `accuracy` on all of X, Y and `validation_loss`, `validation_accuracy` (NaN
-      without), before the next update; `learning_rate` (NaN if the optimiser knows its own);
-      `diverged`, whether the loss or a parameter is not finite: the network stops, the sweep goes
-      on, and rows of later steps are those of the stopped network. The name of the loss is in
-      `objective`, that of the optimiser in `optimizer`.
+      The table of `depth_sweep`, for each of these steps, with further columns:
+      `step`, the number of updates so far;
+      `loss`, `accuracy`: on all of X, Y;
+      `validation_loss`, `validation_accuracy`: NaN without validation data;
+      `learning_rate`: NaN if the optimiser holds its own;
+      `diverged`: whether the loss or a parameter is not finite. The network then stops, and its
+      rows at later steps are those of the stopped network; the sweep goes on.
+      `objective`, `optimizer`: the names of the loss and of the optimiser.
 
     Raises:
       TypeError, ValueError: as `depth_sweep` and `fit_many`.
@@ -142,8 +146,10 @@ def training_sweep(
         X, Y, validation = jax.tree.map(np.asarray, (X, Y, validation))
 
     # Train what is missing
+    name = optimizer if isinstance(optimizer, str) else "one's own"
+    name = f"sgd:{optimizer:g}" if isinstance(optimizer, int | float) else name
     about = {
-        "objective": loss, "optimizer": _name_of(optimizer), **about_data(X, Y, K),
+        "objective": loss, "optimizer": name, **about_data(X, Y, K),
         "engine": VERSION,
     }  # fmt: skip
     held_out = validation and fingerprint(validation[0], validation[1], K)
@@ -163,6 +169,7 @@ def training_sweep(
 
 
 def _moments(record_at: Sequence[int] | None, num_steps: int) -> tuple[int, ...]:
+    """Return the steps at which to measure, ascending; by default the first and the last."""
     given = (0, num_steps) if record_at is None else record_at
     steps = sorted({checks.integer("record_at", step, at_least=0) for step in given})
     if not steps or steps[-1] > num_steps:
@@ -171,6 +178,7 @@ def _moments(record_at: Sequence[int] | None, num_steps: int) -> tuple[int, ...]
 
 
 def _rates(optimizer: Any, learning_rates: Any) -> list[float]:
+    """Return the learning rates; refuse equal ones, and an optimizer that does not take them."""
     rates = grid.several(learning_rates)
     if len(set(rates)) < len(rates):
         raise ValueError(f"learning_rates must be different numbers, got {rates}")
@@ -179,7 +187,7 @@ def _rates(optimizer: Any, learning_rates: Any) -> list[float]:
 
 
 def _optimizer(plan: Plan, rate: float | None) -> Any:
-    """Return the optimiser, or, with a learning rate, the function of it."""
+    """Return the optimiser; with a learning rate, the function that makes one of it."""
     name = plan.optimizer
     if rate is not None:
         return factory_by_name(name) if isinstance(name, str) else name
@@ -187,7 +195,7 @@ def _optimizer(plan: Plan, rate: float | None) -> Any:
 
 
 def _rate_of(plan: Plan, rate: float | None) -> float:
-    """Return the learning rate, NaN if the optimiser alone knows it."""
+    """Return the learning rate; NaN if only the optimiser knows it."""
     if rate is None and isinstance(plan.optimizer, str):
         return float(plan.optimizer.split(":")[1])
     if rate is None and isinstance(plan.optimizer, int | float):
@@ -195,18 +203,14 @@ def _rate_of(plan: Plan, rate: float | None) -> float:
     return np.nan if rate is None else rate
 
 
-def _name_of(optimizer: Any) -> str:
-    if isinstance(optimizer, str):
-        return optimizer
-    return f"sgd:{optimizer:g}" if isinstance(optimizer, int | float) else "one's own"
-
-
 def _key(trained: Trained, **about: Any) -> str:
+    """Return the key of a trained network in a store."""
     names = trained.network._asdict() | {"learning_rate": trained.learning_rate}
     return json.dumps({"sweep": "training", **names, **about})
 
 
 def _columns(results: dict[Trained, Any], about: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return the table's columns for all results."""
     named = []
     for network, _ in results:
         names = network.names
@@ -221,7 +225,7 @@ def _columns(results: dict[Trained, Any], about: dict[str, Any]) -> dict[str, np
 def measure(
     job: Job, plan: Plan, X: Any, Y: Any, outputs: int, validation: tuple | None
 ) -> dict[Trained, dict[str, np.ndarray]]:
-    """Train a network; return the columns of the table, its layers at each step asked for."""
+    """Train a network; return the table's columns for it, at each step of `record_at`."""
     network, rate = job.trained
     with engine.precision_of(X):
         # Draw and begin
@@ -236,23 +240,23 @@ def measure(
         if rate is not None:
             data = data._replace(learning_rate=jnp.asarray(rate, data.X.dtype))
         reached = Reached(start(run, params, data)[0], 0, [])
-        with _first_of(run):  # one thread compiles, the others wait and find it done
+        with _first_of(run):  # one thread compiles, and the others wait for it
             run_steps(run, reached.state, data, np.zeros(2, np.int32), np.int32(0))
-            _look(reached, run, data)
+            _measured(reached, run, data)
 
-        # Train from moment to moment
+        # Train, and measure at each of the steps
         found = []
         steps = functools.partial(run_steps, run)
         for step in plan.record_at:
             for latest in advance(run, steps, reached, data, step, ()):
                 reached = latest
-            found.append(_rows(network, _rate_of(plan, rate), step, _look(reached, run, data)))
+            found.append(_rows(network, _rate_of(plan, rate), step, _measured(reached, run, data)))
     rows = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
     return {job.trained: rows}
 
 
-def _look(reached: Reached, run: Run, data: Data) -> tuple:
-    """Return scores and flow of the network as it is."""
+def _measured(reached: Reached, run: Run, data: Data) -> tuple:
+    """Return scores, whether it has diverged, and the flow of the network as it is now."""
     params = reached.state.params
     return *_scores(run.J, params, data), gradient_flow(run.J)(params, data.X, data.Y)
 
@@ -266,8 +270,9 @@ def _scores(J: Objective, params, data: Data):
     return (loss, accuracy, *held_out), diverged
 
 
-def _rows(network: Network, rate: float, step: int, seen: tuple) -> dict[str, np.ndarray]:
-    (loss, accuracy, *held_out), diverged, flow = jax.device_get(seen)
+def _rows(network: Network, rate: float, step: int, numbers: tuple) -> dict[str, np.ndarray]:
+    """Return the table's columns for one network at one step."""
+    (loss, accuracy, *held_out), diverged, flow = jax.device_get(numbers)
     n = network.depth + 1
     scores = {
         "step": np.int64(step), "loss": np.float64(loss), "accuracy": np.float64(accuracy),
@@ -284,7 +289,7 @@ _GUARD = threading.Lock()
 
 @contextlib.contextmanager
 def _first_of(run: Run):
-    """Let one thread at a time into the block, until one has been through it."""
+    """Let one thread at a time into the block until one has left it; then let all in."""
     with _GUARD:
         lock = _LOCKS.setdefault(run, threading.Lock())
     with lock if run not in _COMPILED else contextlib.nullcontext():

@@ -1,15 +1,15 @@
-"""Training on any optax optimiser.
+"""Training with any optax optimiser.
 
 | module | what it does |
 |---|---|
-| optimizers | what may stand for an optimiser, and what optax is told at a step |
-| step | one update of the parameters, jitted, and what it reports |
-| loop | many of them as a pure, compiled function: state -> state |
-| host | chunks of the loop, with a clock; nothing of them is lost |
-| checkpoint | a training on disk: saved whole, refused if damaged or of another run |
-| panel | a record for fit: what one walk says of every layer |
-| fit | epochs of steps: checks, progress, records, history |
-| many | the same for many networks at once, in threads or mapped |
+| optimizers | accepts an optax optimiser, a learning rate or a name; calls optax at a step |
+| step | one update of the parameters, jitted, and its metrics |
+| loop | many updates as a pure, compiled function: state -> state |
+| host | runs the loop in chunks of a tenth of a second, and joins their results |
+| checkpoint | saves a training on disk; refuses a file that is damaged or of another run |
+| panel | a record for `fit`: the gradient and the update of every layer, from one walk |
+| fit | trains for some epochs: checks, progress, records, history |
+| many | trains many networks at once, in threads or under `jax.vmap` |
 """
 
 from jaxmlp.train.fit import fit

@@ -1,4 +1,4 @@
-"""Epochs of training: `fit`."""
+"""Training one network: `fit`."""
 
 import functools
 import inspect
@@ -21,7 +21,7 @@ from jaxmlp.train.loop import Data, Run, run_steps, start, steps_per_epoch
 from jaxmlp.train.optimizers import as_optimizer
 from jaxmlp.train.step import check_gradient
 
-CAPACITY = 4096  # epochs that a chunk may finish, so also its most steps
+CAPACITY = 4096  # chosen: the most epochs that a chunk finishes, and so also the most steps
 
 
 def fit(
@@ -51,35 +51,38 @@ def fit(
     Args:
       J, params, X, Y: as `Objective` takes them.
       optimizer: an optax optimiser, or the learning rate of plain gradient descent.
-      epochs: how many passes. num_steps: instead, how many updates; `every` and
-        `checkpoint_every` then count updates too. The history has the epochs that were finished.
-      batch_size: samples per update: None for all (gradient descent), 1 for one at a time, else
-        mini-batches. A last smaller batch is used, as the mean over its own samples; more than
-        there are samples means all.
+      epochs: how many passes.
+      num_steps: how many updates, instead of epochs. `every` and `checkpoint_every` then count
+        updates too. The history has the epochs that were finished.
+      batch_size: samples for each update: None for all (gradient descent), 1 for one at a time,
+        else mini-batches. If the last batch is smaller, its loss is the mean over its samples. A
+        number above m means all.
       key: shuffles the samples anew in every epoch; None keeps their order.
       eps: stop after the first epoch whose loss is at most eps (G2).
       gradient: "hand", "jax" or "compare".
-      recompute: save about sqrt(n) of the activations of n stacked layers and compute the others
-        again on the way back, by hand: the same numbers in less memory for one more forward pass.
+      recompute: with the hand-written gradient, save about sqrt(n) of the activations of n stacked
+        layers and compute the others again on the way back. The numbers are the same; memory is
+        saved for one more forward pass.
       validation: `(X, Y)` to evaluate after every epoch.
-      record: `record(params, X, Y)` -> pytree of arrays, called after every `every` epochs. A
-        record with parameters called opt_state or step is given the optimiser's state or the
-        number of updates as well; `jaxmlp.panel` makes one.
-      checkpoint: a file, `run.npz`, that holds the whole state of the training. It is written
-        after every `checkpoint_every` epochs and at the end; the one before stays beside it as
-        `run.previous.npz`. With resume=True the training goes on from the file if there is one and
-        ends as it would have without a break, bit for bit on the same machine. resume="previous"
-        also takes the one before a damaged one, with a warning.
+      record: `record(params, X, Y)` -> pytree of arrays, called after every `every` epochs. If it
+        has parameters named opt_state or step, it is also given the optimiser's state or the
+        number of updates. `jaxmlp.panel` makes one.
+      checkpoint: the path of a file, `run.npz`, that holds the whole state of the training. It is
+        written after every `checkpoint_every` epochs and at the end. The one before it is kept as
+        `run.previous.npz`.
+      resume: True goes on from the checkpoint if there is one. On the same machine the training
+        then ends as it would have without a break, bit for bit. "previous" takes the one before
+        it, with a warning, if the newest is damaged.
       progress: `progress(epochs_done, loss)`, called between chunks of steps of under a second.
 
-    Ctrl-C stops the training and nothing else: `fit` warns (UserWarning) and returns what it has,
-    a shorter history with it; in the middle of an epoch the parameters are a few steps ahead. Any
-    other exception, of `record` say, carries `(params, History)` so far as its `.trained`.
+    Ctrl-C only stops the training: `fit` warns (UserWarning) and returns what it has, with a
+    shorter history. In the middle of an epoch the parameters are a few steps ahead of the history.
+    Any other exception, for example from `record`, has `(params, History)` so far as `.trained`.
 
     Raises:
       ValueError, TypeError: as `Objective` and `train_step`; for epochs < 0, batch_size or every
-        < 1, eps that is no number, parameters that are not finite; within `jax.jit`; for a
-        checkpoint that is damaged or of another run, and one that is there without `resume`.
+        < 1, an eps that is not a number, and parameters that are not finite; under `jax.jit`; for
+        a checkpoint that is damaged or of another run, or that exists although resume is False.
 
     Example:
       >>> import jax.numpy as jnp
@@ -107,7 +110,7 @@ def fit(
     if not finite:
         refuse_not_finite(params)
     if record is not None:
-        record = functools.partial(_recorded, record, _asked(record), data)
+        record = functools.partial(_recorded, record, _extra_arguments(record), data)
 
     def where() -> str:
         if num_steps is not None:
@@ -132,7 +135,7 @@ def fit(
                 f"checkpoint {path} is beyond the end: {reached.done} of {total} steps are done"
             )
 
-    # Train in chunks; between them the host has its say
+    # Train in chunks; record, save and report between them
     steps, saved = functools.partial(run_steps, run), reached.done
     between = [every] * (record is not None) + [save_every] * (save is not None)
     with nothing_lost(where, trained):
@@ -150,7 +153,7 @@ def fit(
 
 
 def counted(epochs: int | None, num_steps: int | None, per_epoch: int) -> tuple[int, int]:
-    """Return how many steps to take, and how many there are in one of what is counted."""
+    """Return how many steps to take, and the steps in one unit: an epoch, or one step."""
     if (epochs is None) == (num_steps is None):
         raise ValueError("give epochs, or num_steps instead")
     if epochs is None:
@@ -158,25 +161,25 @@ def counted(epochs: int | None, num_steps: int | None, per_epoch: int) -> tuple[
     return checks.integer("epochs", epochs, at_least=0) * per_epoch, per_epoch
 
 
-def _asked(record: Callable) -> list[str]:
-    """Name what a record asks for beside params, X and Y."""
+def _extra_arguments(record: Callable) -> list[str]:
+    """Return which of opt_state and step a record has parameters for."""
     try:
         parameters = inspect.signature(record).parameters
-    except ValueError:  # some functions of C have none
+    except ValueError:  # some functions written in C have no signature
         return []
     return [name for name in ("opt_state", "step") if name in parameters]
 
 
-def _recorded(record: Callable, asked: list[str], data: Data, reached: Reached) -> Any:
-    """Return what is recorded now, as arrays that nobody will change."""
+def _recorded(record: Callable, names: list[str], data: Data, reached: Reached) -> Any:
+    """Return what `record` returns now, copied, so that nobody changes it."""
     known = {"opt_state": reached.state.opt_state, "step": reached.done}
-    extra = {name: known[name] for name in asked}
+    extra = {name: known[name] for name in names}
     return jax.tree.map(np.array, record(reached.state.params, data.X, data.Y, **extra))
 
 
 def refuse_tracers(name: str, *given) -> None:
     """Refuse to run under a transformation of JAX."""
-    if not checks.is_concrete(*given, jnp.zeros(())):  # a tracer, within jax.jit, even so
+    if not checks.is_concrete(*given, jnp.zeros(())):  # under jax.jit even this is a tracer
         raise TypeError(
             f"{name} is a loop on the host and cannot be traced by jax.jit, jax.vmap or jax.grad: "
             "call it outside of them, or loop over train_step"
@@ -184,7 +187,7 @@ def refuse_tracers(name: str, *given) -> None:
 
 
 def refuse_not_finite(params) -> None:
-    """Name the first entry of the parameters that is not finite."""
+    """Refuse parameters that are not finite; the error names the first such entry."""
     for number, layer in enumerate(layers(params), start=1):
         for name, leaf in layer._asdict().items():
             if leaf is not None:
@@ -204,13 +207,13 @@ def prepare(
     eps,
     validation,
 ) -> tuple[Run, Any, Data]:
-    """Return `(run, params, data)`; refuse what does not fit."""
+    """Return `(run, params, data)`; refuse arguments that do not fit."""
     check_gradient(J, gradient)
     params, X, Y = check(J, params, X, Y)
     m = len(X)
     batch = m if batch_size is None else checks.integer("batch_size", batch_size, at_least=1)
     batch = min(batch, m)
-    total = jnp.promote_types(X.dtype, jnp.float32)  # the precision of the loss
+    total = jnp.promote_types(X.dtype, jnp.float32)  # the dtype of the loss
     data = Data(
         X,
         Y,

@@ -1,8 +1,8 @@
-"""The training loop as a pure function, state -> state: compiled, with no clock and no host.
+"""The training loop as a pure, compiled function, state -> state.
 
-What is fixed while it runs is a `Run`, what every step reads is `Data`, what a step hands to the
-next is a `State`, and what is known of an epoch is an `Epoch`. All but the first are pytrees, so
-`run_steps` may be mapped over many networks: over the state, and over what differs in the data.
+A `Run` holds what is fixed, `Data` what every step reads, a `State` what one step passes to the
+next, and an `Epoch` the results of an epoch. All but the Run are pytrees, so the loop can be mapped
+over many networks.
 """
 
 import functools
@@ -19,9 +19,9 @@ from jaxmlp.train.step import Metrics, evaluate, update
 
 
 class Epoch(NamedTuple):
-    """Hold what is known of an epoch: numbers for one, columns for many; None if not asked for.
+    """Hold the results of one epoch, or columns of many; None for what was not asked for.
 
-    loss, accuracy: mean over the samples, each as its batch was met, before its update.
+    loss, accuracy: means over the samples, each computed when its batch came, before the update.
     validation_loss, validation_accuracy: after the epoch. relative_difference: `(L,)`, the
     largest of the epoch's steps.
     """
@@ -34,11 +34,11 @@ class Epoch(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What is fixed while compiled steps run.
+    """Hold what is fixed when the steps are compiled.
 
-    optimizer: of optax, or, if the learning rate is data, a function of it that returns one.
-    rows: how many epochs one call may finish. recompute: what of a stack is saved, as in `walk`.
-    until_diverged: stop at numbers that are not finite.
+    optimizer: optax's; if the learning rate is in the Data, a function of it that returns one.
+    rows: how many epochs one call may finish. recompute: as in `walk`. until_diverged: whether to
+    stop if the loss or a parameter is not finite.
     """
 
     J: Objective
@@ -51,7 +51,10 @@ class Run(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What every step reads. key: None keeps the order. eps: stop at a loss of at most this."""
+    """Hold what every step reads.
+
+    key: shuffles the samples; None keeps their order. eps: stop if an epoch's loss is at most eps.
+    """
 
     X: Array
     Y: Array
@@ -62,11 +65,11 @@ class Data(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that a step hands to the next.
+    """Hold all that one step passes to the next.
 
-    order: the epoch's shuffled samples, None without a key. epoch: that of the epoch under way,
-    summed over its batches so far. epochs: how many are done. stopped: whether eps is reached, or
-    diverged: whether the loss or a parameter is not finite, and the run asks.
+    order: the shuffled samples of this epoch, None without a key. epoch: the sums over the batches
+    of this epoch so far. epochs: how many are finished. diverged: whether the loss or a parameter
+    is not finite, if the Run asks. stopped: whether it diverged or eps is reached.
     """
 
     params: Any
@@ -79,7 +82,7 @@ class State(NamedTuple):
 
 
 def steps_per_epoch(run: Run, data: Data) -> int:
-    """Return the number of batches, the last and perhaps smaller one included."""
+    """Return the number of batches of an epoch; the last may be smaller."""
     return -(-len(data.X) // run.batch_size)
 
 
@@ -90,6 +93,7 @@ def start(run: Run, params, data: Data) -> tuple[State, Array]:
     loss = jnp.zeros((), jnp.promote_types(dtype, jnp.float32))
     share = jnp.zeros((), jnp.float32)
     validation = (None, None) if data.validation is None else (loss, share)
+    # The sums of an epoch start at 0, in the dtypes that a step gives
     compared = run.gradient == "compare"
     difference = jnp.zeros(run.J.mlp.num_layers, dtype) if compared else None
     state = State(
@@ -117,13 +121,14 @@ def all_finite(tree) -> Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def run_steps(run: Run, state: State, data: Data, done, num_steps) -> tuple[State, Epoch]:
-    """Take `num_steps` steps, none after a stop.
+    """Take `num_steps` steps, but none after a stop.
 
     Args:
-      done: `(epochs, steps of the next)`, so that no count outgrows 32 bits.
+      done: how many steps were taken before, as `(epochs, steps of the next epoch)`: two numbers
+        that fit in 32 bits.
 
     Returns:
-      The state, and the epochs: columns of `run.rows` entries, those finished here first.
+      The state, and a table of epochs: columns of `run.rows` entries, first those finished here.
     """
 
     def more(carry):
@@ -138,39 +143,35 @@ def run_steps(run: Run, state: State, data: Data, done, num_steps) -> tuple[Stat
 
 
 def no_epochs(run: Run, state: State) -> Epoch:
-    """Return the columns of a table in which nothing is written yet."""
+    """Return an empty table of epochs."""
     return jax.tree.map(lambda x: jnp.zeros((run.rows, *x.shape), x.dtype), state.epoch)
 
 
 def take_step(run: Run, state: State, table: Epoch, data: Data, done, i):
-    """Take step i after `done`; if it is an epoch's last, write the epoch into the table."""
-    per_epoch = steps_per_epoch(run, data)
-    row, k = (done[1] + i) // per_epoch, (done[1] + i) % per_epoch
-    if state.order is not None:
-        stay = lambda order, *_: order  # noqa: E731
-        order = jax.lax.cond(k == 0, _shuffled, stay, state.order, data, done[0] + row)
-        state = state._replace(order=order)
-    state = _one_step(run, state, data, k)
-    finish = functools.partial(_finish_epoch, run)
-    return jax.lax.cond(k == per_epoch - 1, finish, _go_on, state, table, row, data)
-
-
-def _shuffled(order, data: Data, epoch):
-    return jax.random.permutation(jax.random.fold_in(data.key, epoch), len(order))
-
-
-def _one_step(run: Run, state: State, data: Data, k) -> State:
-    """Take the step on batch k of the epoch; the last batch may be smaller."""
+    """Take step i after `done`. If it is the last of an epoch, write the epoch into the table."""
     per_epoch, m = steps_per_epoch(run, data), len(data.X)
+    row, k = (done[1] + i) // per_epoch, (done[1] + i) % per_epoch  # epoch of this call; batch
+    # Shuffle at the first batch
+    if state.order is not None:
+        shuffle = lambda epoch: jax.random.permutation(jax.random.fold_in(data.key, epoch), m)  # noqa: E731
+        keep = lambda _: state.order  # noqa: E731
+        state = state._replace(order=jax.lax.cond(k == 0, shuffle, keep, done[0] + row))
+    # Update; the last batch may be smaller, and has a compiled step for its size
     full = functools.partial(_step_on, run, run.batch_size)
     rest = m - (per_epoch - 1) * run.batch_size
     if rest == run.batch_size:
-        return full(state, data, k)
-    short = functools.partial(_step_on, run, rest)
-    return jax.lax.cond(k == per_epoch - 1, short, full, state, data, k)
+        state = full(state, data, k)
+    else:
+        short = functools.partial(_step_on, run, rest)
+        state = jax.lax.cond(k == per_epoch - 1, short, full, state, data, k)
+    # Finish at the last batch
+    finish = functools.partial(_finish_epoch, run)
+    go_on = lambda state, table, *_: (state, table)  # noqa: E731
+    return jax.lax.cond(k == per_epoch - 1, finish, go_on, state, table, row, data)
 
 
 def _step_on(run: Run, size: int, state: State, data: Data, k) -> State:
+    """Take the step on batch k, which has `size` samples."""
     # Take the samples of the batch
     rows = functools.partial(
         jax.lax.dynamic_slice_in_dim, start_index=k * run.batch_size, slice_size=size
@@ -196,7 +197,7 @@ def _step_on(run: Run, size: int, state: State, data: Data, k) -> State:
 
 
 def _add(J: Objective, epoch: Epoch, metrics: Metrics, size: int, m: int) -> Epoch:
-    """Add a batch of `size` samples to the epoch's means over m."""
+    """Add a batch of `size` samples to the epoch's means over m samples."""
     return epoch._replace(
         loss=epoch.loss + metrics.loss * (divisor(J, size) / divisor(J, m)),
         accuracy=epoch.accuracy + metrics.accuracy * (size / m),
@@ -207,12 +208,13 @@ def _add(J: Objective, epoch: Epoch, metrics: Metrics, size: int, m: int) -> Epo
 
 
 def _finish_epoch(run: Run, state: State, table: Epoch, row, data: Data):
-    """Write the epoch into its row, begin the next, see whether to stop."""
+    """Write the epoch into its row, begin the next epoch, and decide whether to stop."""
     epoch = state.epoch
     if data.validation is not None:
         loss, accuracy = evaluate(run.J, state.params, *data.validation)
         epoch = epoch._replace(validation_loss=loss, validation_accuracy=accuracy)
     table = jax.tree.map(lambda column, x: column.at[row].set(x), table, epoch)
+    # The next epoch begins with sums of 0, unless this one was the last
     diverged = state.diverged
     if run.until_diverged:
         diverged = ~all_finite((epoch.loss, state.params))
@@ -222,9 +224,4 @@ def _finish_epoch(run: Run, state: State, table: Epoch, row, data: Data):
         stopped=(epoch.loss <= data.eps) | diverged,
         diverged=diverged,
     )
-    return state, table
-
-
-def _go_on(state: State, table: Epoch, row, data: Data):
-    """Within an epoch there is nothing to write."""
     return state, table

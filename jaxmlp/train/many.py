@@ -1,4 +1,4 @@
-"""Many networks at once: they differ in numbers only, so one compiled loop trains them all."""
+"""Training many networks at once. They differ in numbers only, so one compiled loop serves all."""
 
 import contextlib
 import functools
@@ -52,36 +52,35 @@ def fit_many(
     progress: Callable | None = None,
     _engine: Callable | None = None,
 ) -> tuple[Any, History]:
-    """Train n networks of one shape on the same data, each as `fit` alone would, by one program.
+    """Train n networks of one shape on the same data, each as `fit` would train it alone.
 
-    The networks differ in numbers only: their parameters and, if given, their learning rates. On a
-    CPU each trains in a thread of its own, one thread for each core; elsewhere they train side by
-    side under `jax.vmap`.
+    The networks differ only in their parameters and, if given, their learning rates. So one
+    compiled program trains all: on a CPU in threads, one for each core, elsewhere under `jax.vmap`.
 
     Args:
       J, X, Y, epochs, num_steps, batch_size, key, eps, gradient, validation: as `fit` takes them,
-        one for all networks: with a `key` all meet the same batches.
+        one for all networks. With a `key` all networks get the same batches.
       params: the networks stacked along a first axis, so W is `(n, d_in, d_out)` and, in a stacked
         Layer, `(n, layers, d, d)`: `jax.vmap(J.mlp.init)(jax.random.split(key, n))`, or
         `jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)`.
-      optimizer: as `fit` takes it; with `learning_rates` a function of the learning rate that
-        returns an optimiser: `optax.adam`, not called, or
+      optimizer: as `fit` takes it. With `learning_rates` it is a function of the learning rate that
+        returns an optimiser: `optax.adam` (not called), or
         `lambda rate: optax.sgd(optax.cosine_decay_schedule(rate, 100))`. Network k is trained by
         `optimizer(learning_rates[k])`.
       learning_rates: `(n,)` positive numbers; None if all networks have the same optimiser.
-      progress: `progress(done, total)`, epochs or steps, both summed over the networks.
+      progress: `progress(done, total)`, in epochs or steps, both summed over the networks.
 
-    A network whose loss reaches `eps` stops, as in `fit`. One that diverges (the loss of an epoch
-    or a parameter after it is not finite) stops too. Both keep the parameters that they had after
-    that epoch, while the others go on. Ctrl-C and exceptions lose nothing, as in `fit`.
+    A network stops if its loss reaches `eps`, as in `fit`. It also stops if it diverges: the loss
+    of an epoch, or a parameter after it, is not finite. It keeps the parameters that it had after
+    that epoch, and the others go on. Ctrl-C and exceptions lose nothing, as in `fit`.
 
     Returns:
-      `(params, History)`: stacked as they came in, and arrays `(n, epochs)` with NaN after a
-      network's last epoch; `history.diverged` is `(n,)`.
+      `(params, History)`. The parameters are stacked as they came. The arrays of the History are
+      `(n, epochs)`, with NaN after a network's last epoch; `history.diverged` is `(n,)`.
 
     Raises:
       ValueError, TypeError: as `fit`; for parameters without a common first axis, learning rates
-        that are not n positive numbers, and an optimiser that is no function of them.
+        that are not n positive numbers, and an optimiser that is not a function of them.
 
     Example:
       >>> import jaxmlp
@@ -108,7 +107,7 @@ def fit_many(
         rates = checked_rates(optimizer, learning_rates, n)
         data = data._replace(learning_rate=np.asarray(rates, data.X.dtype))
 
-    # Train; an engine yields how far it is, for the first time before any step
+    # Train; an engine yields what it has reached, first before any step
     on_cpu = next(iter(data.X.devices())).platform == "cpu"
     engine = _engine or (in_threads if on_cpu else side_by_side)
     stages = engine(run._replace(until_diverged=True), params, data, total)
@@ -121,15 +120,16 @@ def fit_many(
         return f"after {done()} of {n} x {units} {'steps' if epochs is None else 'epochs'}"
 
     with nothing_lost(where, lambda: _read(reached)), contextlib.closing(stages):
-        told = 0
+        reported = 0
         for reached in stages:  # noqa: B007, read by `done`
-            if progress is not None and done() > told:
-                told = done()
-                progress(told, n * units)
+            if progress is not None and done() > reported:
+                reported = done()
+                progress(reported, n * units)
     return _read(reached)
 
 
 def _count(params) -> int:
+    """Return n; refuse arrays that do not lead with one n."""
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(params)]
     first = sorted({shape[:1] for shape in shapes})
     if len(first) != 1 or first[0] in ((), (0,)):
@@ -142,7 +142,7 @@ def _count(params) -> int:
 
 
 def checked_rates(optimizer: Any, learning_rates: Any, n: int) -> list[float]:
-    """Return n learning rates; refuse others, and what is no function of them."""
+    """Return n learning rates; refuse bad ones, and an optimizer that is not a function of them."""
     if np.shape(learning_rates) != (n,):
         raise ValueError(
             f"learning_rates must be {n} numbers, one for each network, "
@@ -155,9 +155,9 @@ def checked_rates(optimizer: Any, learning_rates: Any, n: int) -> list[float]:
 
 
 def _read(reached: list[Reached]) -> tuple[Any, History]:
-    """Return the parameters stacked, and one History with NaN where a network had stopped."""
+    """Return the stacked parameters, and one History with NaN after the end of each network."""
     state = reached[0].state
-    if state.epochs.ndim == 0:  # of one network
+    if state.epochs.ndim == 0:  # one for each network; else one for all
         params, diverged = jax.tree.map(
             lambda *leaves: jnp.asarray(np.stack(leaves)),
             *((r.state.params, r.state.diverged) for r in reached),
@@ -173,6 +173,7 @@ def _read(reached: list[Reached]) -> tuple[Any, History]:
 
 
 def _padded(*columns: np.ndarray) -> np.ndarray:
+    """Return columns of different lengths as one table, with NaN at their ends."""
     shape = (len(columns), max(map(len, columns)), *columns[0].shape[1:])
     table = np.full(shape, np.nan, columns[0].dtype)
     for row, column in zip(table, columns, strict=True):
@@ -181,6 +182,7 @@ def _padded(*columns: np.ndarray) -> np.ndarray:
 
 
 def _refuse_not_finite(params, finite: np.ndarray) -> None:
+    """Refuse parameters that are not finite; the error names the first network and its entry."""
     if not finite.all():
         k = int(np.argmin(finite))
         try:
@@ -189,12 +191,12 @@ def _refuse_not_finite(params, finite: np.ndarray) -> None:
             raise ValueError(f"network {k}: {error}") from None
 
 
-# --- in threads: every core takes one network after the other -------------------------------------
+# --- in threads: each core trains one network after the other -------------------------------------
 
 
 def in_threads(run: Run, params, data: Data, total: int) -> Stages:
-    """Train each network by itself; all run the same compiled program, which lets go of the GIL."""
-    # Compile here: a thread knows nothing of `with jax.enable_x64(True)` and its like
+    """Train each network alone. Threads help, because a compiled program releases Python's GIL."""
+    # Compile here, because contexts such as `with jax.enable_x64(True)` do not reach a thread
     params, rates = jax.tree.map(np.asarray, (params, data.learning_rate))
     networks = []
     for k in range(len(jax.tree.leaves(params)[0])):
@@ -206,7 +208,7 @@ def in_threads(run: Run, params, data: Data, total: int) -> Stages:
     done, num_steps = np.zeros(2, np.int32), np.int32(0)
     steps = run_steps.lower(run, states[0], networks[0][1], done, num_steps).compile()
 
-    # A thread leaves what it has reached where the host reads it
+    # The threads write what they have reached into a list, and the host yields it
     reached, enough = [Reached(state, 0, []) for state in states], threading.Event()
     yield reached
 
@@ -229,15 +231,16 @@ def in_threads(run: Run, params, data: Data, total: int) -> Stages:
             pool.shutdown(cancel_futures=True)
 
 
-# --- side by side: one program whose arrays have a network axis -----------------------------------
+# --- side by side: one program for arrays with a network axis -------------------------------------
 
-# Where the network axis is: all share the data and, with one key, the order of the samples
+# The network axis: 0, but None for the data and the order of the samples, which all share
 STATES: Any = State(**dict.fromkeys(State._fields, 0) | {"order": None})  # pyright: ignore[reportArgumentType]
 DATAS: Any = Data(**dict.fromkeys(Data._fields) | {"learning_rate": 0})  # pyright: ignore[reportArgumentType]
 
 
 def side_by_side(run: Run, params, data: Data, total: int) -> Stages:
     """Train all networks by one program, mapped over them."""
+    # Chosen: a table of at least 64 epochs a chunk, and in memory no larger than that of `fit`
     run = run._replace(rows=max(64, run.rows // len(jax.tree.leaves(params)[0])))
     state, finite = _start_all(run, params, data)
     _refuse_not_finite(params, np.asarray(finite))
@@ -255,10 +258,10 @@ def _start_all(run: Run, params, data: Data):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _run_steps_of_all(run: Run, state: State, data: Data, done, num_steps) -> tuple[State, Epoch]:
-    """Take the steps of `run_steps`; the columns of the table are `(rows, n)`.
+    """Take the steps of `run_steps` for all networks; the columns of the table are `(rows, n)`.
 
-    Not its vmap: the step number would become one of each network, and a `cond` on it a `select`
-    that takes both ways at every step.
+    This is not `jax.vmap(run_steps)`: in that each network would have its own step number, and
+    every `cond` on it would compute both branches at every step.
     """
     one = functools.partial(take_step, run)
     axes = (STATES, 0)

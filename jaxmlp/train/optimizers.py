@@ -1,4 +1,4 @@
-"""What may stand for an optimiser, and what optax is told at a step."""
+"""Optimisers: an optax optimiser, a learning rate, or a name; and the call of optax at a step."""
 
 import functools
 import inspect
@@ -12,11 +12,11 @@ from jaxmlp import checks, named
 
 
 def as_optimizer(optimizer: Any) -> optax.GradientTransformation:
-    """Return an optax optimiser as it is, a number as gradient descent with that learning rate."""
+    """Return an optax optimiser as it is, and gradient descent for a number, its learning rate."""
     if isinstance(optimizer, optax.GradientTransformation):
         return optimizer
     if isinstance(optimizer, optax.MultiSteps):
-        # not its `gradient_transformation()`, which keeps the extra arguments from the inner one
+        # Its `gradient_transformation()` would not pass extra arguments to the inner optimiser
         init, update = optimizer.init, optimizer.update
         return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]
     if isinstance(optimizer, int | float | np.number | np.ndarray | jax.Array):
@@ -27,19 +27,19 @@ def as_optimizer(optimizer: Any) -> optax.GradientTransformation:
     )
 
 
-# equal numbers give the same object, so that jit finds what it has compiled
+# Equal numbers give the same object, so jit does not compile again
 _sgd = functools.cache(optax.sgd)
 
 
 def _hint(optimizer: Any) -> str:
-    """What a function in the place of an optimiser was probably meant to be."""
+    """Return advice for a function that was passed as an optimiser: how to make one of it."""
     if not inspect.isfunction(optimizer):
         return ""
     parameters = list(inspect.signature(optimizer).parameters)
     if len(parameters) == 1:
         return "; a schedule goes into an optimiser: optax.sgd(schedule)"
-    home = "optax.contrib" if "contrib" in optimizer.__module__ else "optax"
-    name = f"{home}." * optimizer.__module__.startswith("optax") + optimizer.__name__
+    package = "optax.contrib" if "contrib" in optimizer.__module__ else "optax"
+    name = f"{package}." * optimizer.__module__.startswith("optax") + optimizer.__name__
     return f"; call it: {name}({'1e-3' if 'learning_rate' in parameters else '...'})"
 
 
@@ -47,30 +47,23 @@ def _hint(optimizer: Any) -> str:
 
 
 def _rate(value: Any) -> Any:
-    """A learning rate; a traced one was checked before."""
+    """Return a learning rate; refuse a bad one. A traced one was checked before."""
     return (
         checks.positive_number("the learning rate", value) if checks.is_concrete(value) else value
     )
 
 
-def _named_sgd(learning_rate: float) -> optax.GradientTransformation:
-    return optax.sgd(_rate(learning_rate))
-
-
-def _named_momentum(learning_rate: float, momentum: float = 0.9) -> optax.GradientTransformation:
-    return optax.sgd(_rate(learning_rate), momentum=momentum)
-
-
-def _named_adam(learning_rate: float) -> optax.GradientTransformation:
-    return optax.adam(_rate(learning_rate))
-
-
-NAMED = {"sgd": _named_sgd, "momentum": _named_momentum, "adam": _named_adam}
+# `named.look_up` reads the names and the defaults of their parameters. Chosen: momentum 0.9
+NAMED = {
+    "sgd": lambda learning_rate: optax.sgd(_rate(learning_rate)),
+    "momentum": lambda learning_rate, momentum=0.9: optax.sgd(_rate(learning_rate), momentum),
+    "adam": lambda learning_rate: optax.adam(_rate(learning_rate)),
+}
 
 
 @functools.cache
 def by_name(text: str) -> optax.GradientTransformation:
-    """Return the optimiser of a name and its numbers; equal texts give the same object.
+    """Return the optimiser of that name with its numbers; equal texts give the same object.
 
     Raises:
       ValueError: for an unknown name, and for numbers that do not fit.
@@ -83,7 +76,7 @@ def by_name(text: str) -> optax.GradientTransformation:
 
 
 def factory_by_name(name: str) -> Any:
-    """Return the function of the learning rate of that name."""
+    """Return the function of that name that makes an optimiser of a learning rate."""
     if name not in NAMED:
         hint = " (with learning_rates the name alone)" if ":" in name else ""
         raise checks.unknown_name(f"optimizer{hint}", name, NAMED)
@@ -91,7 +84,7 @@ def factory_by_name(name: str) -> Any:
 
 
 def check_factory(factory: Any, learning_rate: float) -> None:
-    """Refuse what does not make an optimiser of a learning rate."""
+    """Refuse anything but a function that makes an optimiser of a learning rate."""
     made = factory(learning_rate) if callable(factory) else None
     if not isinstance(made, optax.GradientTransformation | optax.MultiSteps):
         raise TypeError(
@@ -101,7 +94,7 @@ def check_factory(factory: Any, learning_rate: float) -> None:
 
 
 def transform(optimizer: optax.GradientTransformation, grads, opt_state, params, **extra):
-    """Return `(updates, opt_state)`, telling the optimiser as much of `extra` as it takes."""
+    """Return `(updates, opt_state)`; of `extra` the optimiser gets what it has arguments for."""
     update = optax.with_extra_args_support(optimizer).update
     parameters = inspect.signature(update).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):

@@ -1,4 +1,4 @@
-"""The panel: what one walk says of every layer while a network learns, as a record for `fit`."""
+"""The panel, a record for `fit`: the gradient and the update of every layer while it learns."""
 
 import csv
 import functools
@@ -13,8 +13,9 @@ import numpy as np
 
 from jaxmlp import backprop, checks, numerics, walk
 from jaxmlp import layer as arithmetic
-from jaxmlp.flow import closed_shares, steepest
+from jaxmlp.activations.description import steepest
 from jaxmlp.layer import Layer, Saved, Spec
+from jaxmlp.magnitudes import closed_shares
 from jaxmlp.objective import Objective, check, divisor, mean_loss
 from jaxmlp.storage import canonical, grouped_like, in_container_of
 from jaxmlp.train.optimizers import as_optimizer
@@ -23,20 +24,20 @@ from jaxmlp.walk import Rule
 
 
 class Panel(NamedTuple):
-    """Report a moment of training; `history.record` stacks them, `(times,)` and `(times, L)`.
+    """Report one moment of a training. `history.record` stacks them, `(times,)` and `(times, L)`.
 
-    step: updates done. loss, accuracy: of the panel's samples, before the next update.
+    step: the number of updates so far. loss, accuracy: of the panel's samples.
     Arrays of length L, layer 1 first:
-    log10_delta: rms over the samples of the norm of each sample's own `dZ[l]`.
-    log10_gradient: norm of the mean loss's gradient in all parameters of the layer.
-    log10_update: norm of the update of W that the optimiser makes of that gradient, over |W|.
+    log10_delta: of the norm of each sample's own `dZ[l]`, root mean square over the samples.
+    log10_gradient: of the norm of the mean loss's gradient in all parameters of the layer.
+    log10_update: of |update of W| / |W|, with the update that the optimiser makes of that gradient.
     noise_scale: `sum_i |g_i - g|^2 / (m - 1) / |g|^2` of the layer's parameters, in samples; NaN
     for one sample.
     saturated, dead: as in `GradientFlow`.
 
-    The numbers are those of the parameters' precision: -inf is an exact zero in it. A layer whose
-    derivatives are too small to be right in it is NaN, and so are those below; `gradient_flow`
-    measures them.
+    Everything is computed in the parameters' precision, in which -inf is an exact zero. If a
+    layer's derivatives are too small for it, this layer and all below are NaN. `gradient_flow` can
+    measure them.
     """
 
     step: Any
@@ -79,7 +80,7 @@ OF_LAYERS = Panel._fields[3:]
 
 
 class Reading(NamedTuple):
-    """Hold what is read of one layer: its mean gradient and norms; see `Panel`."""
+    """Hold the reading of one layer: its mean gradient, and norms for the fields of `Panel`."""
 
     mean: Layer
     delta: Any
@@ -92,12 +93,12 @@ class Reading(NamedTuple):
 def panel(
     J: Objective, optimizer: Any, *, num_samples: int | None = 256, recompute: bool = False
 ) -> Callable:
-    """Return a record for `fit` that reports every layer, from one walk of its own.
+    """Return a record for `fit` that reports every layer. Each time it walks once.
 
     Args:
       J: the objective.
-      optimizer: the one of `fit`; the panel shows what it would make of the gradient.
-      num_samples: evenly spaced samples of X to look at; None for all.
+      optimizer: the same as in `fit`; the panel computes the update that it would make.
+      num_samples: how many samples of X to use, evenly spaced; None for all.
       recompute: as in `fit`.
 
     Returns:
@@ -119,7 +120,7 @@ def panel(
 
     def record(params, X, Y, opt_state, step):
         params, X, Y = check(J, params, X, Y)
-        if num_samples is not None and num_samples < len(X):
+        if num_samples is not None and num_samples < len(X):  # evenly spaced samples
             rows = np.arange(num_samples) * len(X) // num_samples
             X, Y = X[rows], Y[rows]
         numbers = _panel(J, optimizer, recompute, params, opt_state, X, Y)
@@ -131,44 +132,45 @@ def panel(
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _panel(J: Objective, optimizer, recompute: bool, params, opt_state, X, Y) -> tuple:
     # One walk
-    own, runs, one = canonical(J.mlp.runs, params), J.mlp.runs, rule()
-    (A, Z), saved, _ = walk.forward(one, runs, own, (X, None), recompute=recompute)
-    top = (*backprop.output_derivatives(J, Z, A, Y), A)
-    _, readings = walk.backward(one, runs, own, saved, top, recompute=recompute)
+    stored, runs, reading = canonical(J.mlp.runs, params), J.mlp.runs, rule()
+    (A, Z), saved, _ = walk.forward(reading, runs, stored, (X, None), recompute=recompute)
+    begin = (*backprop.output_derivatives(J, Z, A, Y), A)
+    _, readings = walk.backward(reading, runs, stored, saved, begin, recompute=recompute)
     value, m = mean_loss(J, Z, A, Y), len(X)
 
-    # The gradient, and what the optimiser makes of it
-    scale = m // divisor(J, m)  # m for a loss that is a sum
-    means = [reading.mean for reading in readings]
+    # The gradient, and the update that the optimiser makes of it
+    scale = m // divisor(J, m)  # 1, or m for a loss that is a sum
+    means = [found.mean for found in readings]
     if scale > 1:
         means = jax.tree.map(lambda g: scale * g, means)
     grads = in_container_of(params, grouped_like(params, runs, means))
     updates, _ = transformed(J, optimizer, "hand", recompute, value, grads, params, opt_state, X, Y)
 
     # Layer by layer
-    line = walk.in_line(runs, [reading._replace(mean=None) for reading in readings])
+    line = walk.in_line(runs, [found._replace(mean=None) for found in readings])
     weights, changes = (
         walk.in_line(runs, walk.each(runs, lambda layer: _norm(layer.W), of))
-        for of in (own, canonical(runs, tuple(updates)))  # pyright: ignore
+        for of in (stored, canonical(runs, tuple(updates)))  # pyright: ignore
     )
     noise = (line.deviation / line.gradient) ** 2 / (m - 1) if m > 1 else line.delta * jnp.nan
     right = _in_range(line.delta, m) & _in_range(line.gradient, m)
-    right = jnp.flip(jnp.cumprod(jnp.flip(right))) > 0  # nor are the layers below one that is not
-    told = lambda numbers: jnp.where(right, numbers, jnp.nan)  # noqa: E731
+    right = jnp.flip(jnp.cumprod(jnp.flip(right))) > 0  # a layer is wrong if one above it is
+    if_right = lambda numbers: jnp.where(right, numbers, jnp.nan)  # noqa: E731
     return (
-        value, accuracy_of(J, A, Y), told(jnp.log10(line.delta)),
-        told(jnp.log10(scale * line.gradient)), told(jnp.log10(changes) - jnp.log10(weights)),
-        told(noise), line.saturated, line.dead,
+        value, accuracy_of(J, A, Y), if_right(jnp.log10(line.delta)),
+        if_right(jnp.log10(scale * line.gradient)),
+        if_right(jnp.log10(changes) - jnp.log10(weights)),
+        if_right(noise), line.saturated, line.dead,
     )  # fmt: skip
 
 
 def rule() -> Rule:
-    """Return the lecture's rule, which reads a `Reading` at every layer on the way back."""
+    """Return the lecture's rule with a `Reading` of every layer on the way back."""
 
     def backward(spec: Spec, layer: Layer, saved: Saved, carry):
         dA, dS, A = carry
         back = arithmetic.backward(spec, layer, saved, A, dA, dS)
-        # softmax has no elementwise derivative, so no share of its units is closed
+        # Softmax has no elementwise derivative, so it has no saturated or dead units
         shares = jnp.asarray(jnp.nan, A.dtype), jnp.asarray(jnp.nan, A.dtype)
         if spec.activation.derivative is not None:
             largest = steepest(spec.activation, *arithmetic.slopes(layer))
@@ -180,13 +182,13 @@ def rule() -> Rule:
 
 
 def _read(A, dZ, direct) -> tuple:
-    """Return the first numbers of a Reading, with one product of matrices.
+    """Return mean, delta, gradient and deviation of a Reading, with one product of matrices.
 
-    With `a_i = a + x_i` and `dz_i = d + y_i` the mean gradient of W is `a d + C`, C the mean of
-    `x_i y_i`, and sample i's own is off it by `x_i d + a y_i + x_i y_i - C`, whose squares are
-    summed term by term, as in `readouts.deviation`.
+    With the means a and d, `a_i = a + x_i` and `dz_i = d + y_i`, the mean gradient of W is
+    `a d + C`, C the mean of `x_i y_i`. Sample i's own differs from it by
+    `x_i d + a y_i + x_i y_i - C`. Its squares are summed as in `readouts.deviation`.
     """
-    # Centre both, near 1
+    # Scale both near 1, and subtract the means
     m, dtype = len(A), dZ.dtype
     A, dZ = (x.astype(jnp.promote_types(dtype, jnp.float32)) for x in (A, dZ))
     s, t = (jnp.squeeze(numerics.power_of_two_scale(x)) for x in (A, dZ))
@@ -202,7 +204,7 @@ def _read(A, dZ, direct) -> tuple:
     deviation = jnp.sqrt(jnp.maximum(jnp.sum(terms) - m * jnp.vdot(C, C), 0)) / s / t
     delta = jnp.sqrt(jnp.sum(yy) / m + d @ d) / t
 
-    # With the other parameters
+    # Add the direct parameters
     means, off = {"W": (C + a[:, None] * d) / s / t}, [deviation]
     for name, each in direct.items():
         each = each.astype(A.dtype)
@@ -215,12 +217,13 @@ def _read(A, dZ, direct) -> tuple:
 
 
 def _norm(x):
-    """Return |x| of a large array, cheaply and without squaring what leaves the range."""
+    """Return the norm of a large array; it is scaled only if its squares leave the range."""
     r, k, _ = numerics.split_norms(x)
     return jnp.ldexp(r[0], k[0])
 
 
 def _in_range(norm, m: int):
-    """Whether a norm is 0, or so far above the smallest number that what was flushed is nothing."""
+    """Return whether a norm is right: 0, or so large that entries flushed to 0 do not matter."""
     limits = jnp.finfo(norm.dtype)
+    # m entries below tiny have a norm of at most tiny sqrt(m): an eps of such a norm
     return (norm == 0) | (norm > limits.tiny / limits.eps * math.sqrt(m))

@@ -1,4 +1,4 @@
-"""One update of the parameters, on any optax optimiser: `W <- W - lr * dJ/dW` (G1) and its kin."""
+"""One update of the parameters with any optax optimiser, such as `W <- W - lr * dJ/dW` (G1)."""
 
 import functools
 from collections.abc import Callable
@@ -19,10 +19,11 @@ GRADIENTS = ("hand", "jax", "compare")
 
 
 class Metrics(NamedTuple):
-    """Report one step, all of it at the parameters before the update.
+    """Report one step. All numbers are those of the parameters before the update.
 
-    loss: J. accuracy: share classified right, NaN for a regression. gradient_norm: over all
-    parameters. relative_difference: `(L,)`, hand against `jax.grad`, None unless compared.
+    loss: J. accuracy: the share of samples classified right, NaN for a regression. gradient_norm:
+    over all parameters. relative_difference: `(L,)`, of the hand-written gradient and `jax.grad`;
+    None unless both are computed.
     """
 
     loss: Float[Array, ""]
@@ -36,18 +37,18 @@ def train_step(
 ) -> Callable:
     """Return the jitted `step(params, opt_state, X, Y) -> (params, opt_state, Metrics)`.
 
-    `W <- W - lr * dJ/dW` (G1) for `optax.sgd(lr)`; any optax optimiser will do.
+    With `optax.sgd(lr)` the step is `W <- W - lr * dJ/dW` (G1).
 
     Args:
       J: the objective.
-      optimizer: an optax optimiser, or a positive number, the learning rate of `optax.sgd`. The
+      optimizer: any optax optimiser, or a positive number, the learning rate of `optax.sgd`. The
         caller makes the state: `optimizer.init(params)`.
-      gradient: "hand", "jax", or "compare": both, updating by hand, with the largest relative
-        difference of each layer in the metrics.
+      gradient: "hand", "jax" or "compare". "compare" computes both, updates with the hand-written
+        one, and reports the largest relative difference of each layer in the metrics.
 
     Raises:
-      ValueError: for another `gradient`, a learning rate that is not positive and finite; the
-        step raises as `Objective` does.
+      ValueError: for another `gradient`, and for a learning rate that is not positive and finite.
+        The step itself raises as `Objective` does.
 
     Example:
       >>> import jax.numpy as jnp
@@ -73,7 +74,7 @@ def train_step(
 def update(
     J: Objective, optimizer, gradient: str, params, opt_state, X, Y, *, recompute: bool = False
 ):
-    """Return the parameters and the state after one step, and its Metrics; pure and unchecked."""
+    """Return the parameters and the state after one step, and its Metrics. Pure; no checks."""
     value, A, grads, difference = _gradient(J, gradient, params, X, Y, recompute)
 
     updates, opt_state = transformed(
@@ -86,9 +87,9 @@ def update(
 def transformed(
     J: Objective, optimizer, gradient, recompute, value, grads, params, opt_state, X, Y
 ):
-    """Return what the optimiser makes of a gradient, `(updates, opt_state)`."""
+    """Return the updates that the optimiser makes of a gradient, and its state."""
 
-    # optax's line searches refuse extra arguments that the function does not take
+    # optax's line searches pass these arguments by name, and refuse a function without them
     def value_fn(params, obj_fn=None, grad_fn=None):
         return value_and_output(J, params, X, Y)[0]
 
@@ -104,7 +105,7 @@ _jitted_update = functools.partial(jax.jit, static_argnums=(0, 1, 2))(update)
 
 
 def _gradient(J: Objective, gradient: str, params, X, Y, recompute: bool):
-    """J, A[L], the gradient, and the difference between the two routes when both are taken."""
+    """Return J, A[L], the gradient, and the relative difference of the two if both are computed."""
     if gradient != "hand":
         auto = jax.value_and_grad(lambda p: value_and_output(J, p, X, Y), has_aux=True)
         (value, A), reference = auto(params)
@@ -116,19 +117,19 @@ def _gradient(J: Objective, gradient: str, params, X, Y, recompute: bool):
 
 
 def evaluate(J: Objective, params, X, Y):
-    """Return J and the accuracy; pure and unchecked."""
+    """Return J and the accuracy. Pure; no checks."""
     value, A = value_and_output(J, params, X, Y)
     return value, accuracy_of(J, A, Y)
 
 
 def accuracy_of(J: Objective, A, Y):
-    """Return the share of the outputs A that classify right."""
+    """Return the share of samples that the outputs A classify right; NaN for a regression."""
     rows = targets.targets_as_rows(J.loss, Y, A.shape[1], A.dtype)
     return targets.accuracy(J.loss, J.mlp.output, A, rows)
 
 
 def check_gradient(J: Any, gradient: str) -> None:
-    """Refuse an unknown gradient, and a J that it cannot be taken of."""
+    """Refuse an unknown `gradient`, and a J for which it cannot be computed."""
     if gradient not in GRADIENTS:
         raise checks.unknown_name("gradient", str(gradient), GRADIENTS)
     if gradient == "jax":

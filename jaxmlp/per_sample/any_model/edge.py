@@ -1,4 +1,4 @@
-"""The public edge: what `of` takes, checks and returns."""
+"""The public function `of`, and the checks of its arguments."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmlp import numerics
-from jaxmlp.per_sample.any_model.instruments import INSTRUMENTS, gram, own_readout, read_all
+from jaxmlp.per_sample.any_model.instruments import INSTRUMENTS, gram, read_all, users_readout
 from jaxmlp.per_sample.any_model.tracing import trace
 from jaxmlp.per_sample.names import (
     check_max_norm,
@@ -26,36 +26,38 @@ def of(
     microbatch_size: int | None = None,
     total: bool = False,
 ) -> Callable:
-    """Return the function that reads instruments off the loss of any JAX model.
+    """Return the function that computes per-sample quantities for the loss of any JAX model.
 
-    By definition what `jax.vmap(jax.grad(loss), (None, 0, 0))` says, leaf by leaf. The gradient of
-    a weight of a matrix product is never formed; `explain` says which parameters are such weights.
+    Its results equal, by definition, those of `jax.vmap(jax.grad(loss), (None, 0, 0))`, leaf by
+    leaf. The gradient of a weight in a matrix product is never formed; `explain` says which
+    parameters are such weights.
 
     Args:
-      loss: `loss(params, x, y)` -> the loss of one sample, one number. Traced once for each set of
-        shapes, as `jax.jit` does: it must have no side effects.
-      names: of "grad" (of the mean loss), "per_sample_grads", "per_sample_norms",
-        "per_sample_sq_norms", "moments" or "gradient_moments", "noise_scale", "clipped_grad",
-        "gradient_gram"; and readouts of your own, functions `(A, dZ)` -> pytree of arrays, called
-        for each product of a weight with `A (m, d_in)`, `dZ (m, d_out)`, each sample's own
-        derivative, or `(m, t, d_in)`, `(m, t, d_out)` if the weight is applied at t positions;
-        these not with microbatch_size.
+      loss: `loss(params, x, y)` -> the loss of one sample, one number. It is traced once for each
+        set of shapes, as by `jax.jit`, so it must have no side effects.
+      names: any of "grad" (of the mean loss), "per_sample_grads", "per_sample_norms",
+        "per_sample_sq_norms", "moments" (or "gradient_moments"), "noise_scale", "clipped_grad",
+        "gradient_gram"; and readouts that you write, functions `(A, dZ)` -> pytree of arrays.
+        They are called for each product with a weight: `A (m, d_in)` and `dZ (m, d_out)`, each
+        sample's own derivative; `(m, t, d_in)` and `(m, t, d_out)` if the weight is applied at t
+        positions. They cannot be combined with microbatch_size.
       max_norm: for "clipped_grad", above 0; inf for no clipping.
-      microbatch_size: differentiate so many samples at a time; the results are the same up to
+      microbatch_size: how many samples to differentiate at a time. The results are the same up to
         rounding.
-      total: the norms over all parameters instead, `(m,)`.
+      total: return the norms over all parameters instead, `(m,)`.
 
     Returns:
-      `f(params, X, Y)` -> `(value, dict)` by those names. params: any pytree of floating arrays; X
-      and Y: any pytrees of arrays that lead with m. value: the mean loss. Gradients, clipped
-      gradients and the fields of `GradientMoments` are pytrees like params, per-sample ones lead
-      with m; norms are `(m, n)`, leaves in the order of `jax.tree.leaves`; Gram is `(n, m, m)`;
-      `NoiseScale` is over all leaves; a readout of your own is a list of one reading for each
-      product, in the order of the leaves, under its `__name__`.
+      `f(params, X, Y)` -> `(value, dict)`, a dict by these names. params is any pytree of floating
+      arrays; X and Y are any pytrees of arrays that lead with m. value is the mean loss.
+      Gradients, clipped gradients and the fields of `GradientMoments` are pytrees like params;
+      those of each sample lead with m. Norms are `(m, n)`, in the order of `jax.tree.leaves`. Gram
+      is `(n, m, m)`. `NoiseScale` is over all leaves. A readout that you wrote stands under its
+      `__name__`, as a list with one entry for each product, in the order of the leaves.
 
     Raises:
-      ValueError: for an unknown name or one given twice; for "clipped_grad" without max_norm; for a
-        loss that is not one number; for X and Y of unequal m; for moments or noise of 1 sample.
+      ValueError: for an unknown name and one given twice, for "clipped_grad" without max_norm, for
+        a loss that is not one number, for X and Y of unequal m, and for moments or noise of 1
+        sample.
       TypeError: for parameters that are not floating arrays.
 
     Example:
@@ -90,6 +92,7 @@ def of(
 
 def _read(loss, names: tuple, total: bool, microbatch_size: int | None, params, X, Y, max_norm):
     """Trace the loss, differentiate it once for each microbatch, and finish every instrument."""
+    # The loss of one sample
     flat, treedef = jax.tree.flatten(params)
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (X, Y))
     program = trace(loss, params, *one)
@@ -100,14 +103,15 @@ def _read(loss, names: tuple, total: bool, microbatch_size: int | None, params, 
         like = zip(values, flat, strict=True)
         return treedef.unflatten(value.astype(leaf.dtype) for value, leaf in like)
 
-    # The inner products of microbatches need every pair of these
+    # All instruments at once, but the Gram matrix of microbatches: it needs every pair of them
     walked = [name for name in names if size == m or name != "gradient_gram"]
-    tools = [INSTRUMENTS[n] if isinstance(n, str) else own_readout(n) for n in walked]
+    tools = [INSTRUMENTS[n] if isinstance(n, str) else users_readout(n) for n in walked]
     value, readings = read_all(program, tools, size, flat, X, Y, max_norm)
     read = zip(walked, tools, readings, strict=True)
     results = {label(name): tool.finish(tree, m, reading) for name, tool, reading in read}
     if len(walked) < len(names):
         results["gradient_gram"] = gram(program, size, flat, X, Y)
+    # Totals, and the dtype of the parameters
     if total and "per_sample_norms" in results:
         results["per_sample_norms"] = numerics.norm(results["per_sample_norms"], axis=1)
     if total and "per_sample_sq_norms" in results:
@@ -117,11 +121,11 @@ def _read(loss, names: tuple, total: bool, microbatch_size: int | None, params, 
     return value, {label(name): results[label(name)] for name in names}
 
 
-# --- what is refused ------------------------------------------------------------------------------
+# --- checks ---------------------------------------------------------------------------------------
 
 
 def check_params(params: Any) -> Any:
-    """Return params as arrays; refuse what has no gradient."""
+    """Return params as arrays; refuse every leaf that is not floating."""
     named, treedef = jax.tree_util.tree_flatten_with_path(params)
     if not named:
         raise ValueError("params holds no array")
@@ -141,7 +145,7 @@ def check_params(params: Any) -> Any:
 
 
 def _number_of_samples(X: Any, Y: Any) -> int:
-    """Return m, with which all data must lead."""
+    """Return m; refuse X and Y unless all their arrays lead with the same m."""
     named, _ = jax.tree_util.tree_flatten_with_path({"X": X, "Y": Y})
     if not named:
         raise ValueError("X and Y hold no array, so there are no samples")

@@ -1,4 +1,4 @@
-"""Say what becomes of each parameter of a model, and why."""
+"""Explain how `of` computes the gradients of each parameter of a model, and why in that way."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ from jaxmlp.per_sample.any_model.tracing import Leaf, Use, trace
 
 
 class Explained(NamedTuple):
-    """What becomes of one parameter.
+    """Say how the samples' gradients of one parameter are held.
 
-    factored: whether A and dZ of its products stand for its gradients; False if these are
-    materialised. num_bytes: of A and dZ, or of the gradients, for one sample.
+    factored: True if they are held as A and dZ of its products, False if they are formed
+    (materialised). num_bytes: the size for one sample.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Explained(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What becomes of each leaf of params; prints as a table."""
+    """Say how the samples' gradients of each leaf of params are held; it prints as a table."""
 
     leaves: tuple[Explained, ...]
     num_samples: int
@@ -45,15 +45,16 @@ class Explanation(NamedTuple):
 
 
 def explain(loss: Callable, params: Any, x: Any, y: Any, *, num_samples: int = 1) -> Explanation:
-    """Say for each parameter whether `of` materialises its gradients, and why.
+    """Say for each parameter whether `of` forms (materialises) its gradients, and why.
 
     Args:
-      loss, params: as `of` takes them; of arrays only shapes and dtypes are read.
-      x, y: of ONE sample.
-      num_samples: those differentiated at a time, m or microbatch_size; for the bytes only.
+      loss, params: as `of` takes them. Only shapes and dtypes of arrays are read.
+      x, y: input and target of ONE sample.
+      num_samples: how many samples are differentiated at a time, m or microbatch_size. The bytes
+        are counted for them.
 
     Returns:
-      `Explanation`, which prints as a table; its bytes are those of A and dZ, or of the gradients.
+      `Explanation`, which prints as a table. The bytes are those of A and dZ, or of the gradients.
 
     Example:
       >>> import jax.numpy as jnp

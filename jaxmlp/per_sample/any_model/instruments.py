@@ -1,6 +1,6 @@
-"""The instruments of any JAX model: a readout of every leaf, and what is made of the readings.
+"""The instruments of any JAX model: a readout of every leaf, and a finish that makes the result.
 
-As those of `per_sample.instruments`, whose merges over microbatches they share.
+They are like those of `per_sample.instruments` and merge microbatches with the same functions.
 """
 
 from collections.abc import Callable
@@ -26,12 +26,12 @@ from jaxmlp.per_sample.two_walks import clip_factors, gram_in_blocks
 
 
 class Instrument(NamedTuple):
-    """Say how a quantity is read.
+    """Describe how a quantity is computed.
 
-    read: `read(own, factors)` -> Reading of one leaf; factors `(m,)` are those of clipping.
-    finish: `finish(tree, m, reading)`, of lists over the leaves, makes the result; `tree` makes a
-    pytree like params of a list of arrays.
-    merge: `merge(means, m, other means, k)` of one leaf.
+    read: `read(own, factors) -> Reading` of one leaf; factors `(m,)` are those of clipping.
+    finish: `finish(tree, m, reading)` makes the result from a reading whose parts are lists over
+    the leaves. `tree(arrays)` returns a list of arrays as a pytree like params.
+    merge: `merge(means, m, other means, k)` joins the means of two microbatches, of one leaf.
     """
 
     read: Callable[[Own, Any], Reading]
@@ -47,10 +47,6 @@ def _columns(tree: Callable, m: int, reading: Reading) -> Float[Array, "m n"]:
     return jnp.stack(reading.samples, axis=1)
 
 
-def _moments(tree: Callable, m: int, reading: Reading) -> GradientMoments:
-    return GradientMoments(*map(tree, zip(*reading.means, strict=True)))
-
-
 INSTRUMENTS = {
     "grad": Instrument(lambda own, _: Reading(means=readouts.mean(own)), _tree),
     "per_sample_grads": Instrument(
@@ -62,7 +58,9 @@ INSTRUMENTS = {
         lambda own, _: Reading(samples=readouts.norms(own)), lambda *args: _columns(*args) ** 2
     ),
     "gradient_moments": Instrument(
-        lambda own, _: Reading(means=readouts.moments(own)), _moments, merged_moments
+        lambda own, _: Reading(means=readouts.moments(own)),
+        lambda tree, m, reading: GradientMoments(*map(tree, zip(*reading.means, strict=True))),
+        merged_moments,
     ),
     "noise_scale": Instrument(
         lambda own, _: Reading(means=(readouts.mean(own), readouts.deviation(own))),
@@ -72,7 +70,7 @@ INSTRUMENTS = {
     "clipped_grad": Instrument(
         lambda own, factors: Reading(means=readouts.mean(own, factors)), _tree
     ),
-    "gradient_gram": Instrument(  # of one batch; that of microbatches is `gram`
+    "gradient_gram": Instrument(  # of a whole batch; `gram` does it for microbatches
         lambda own, _: Reading(samples=readouts.gram(own, own)),
         lambda tree, m, reading: jnp.stack(reading.samples),
     ),
@@ -80,8 +78,8 @@ INSTRUMENTS = {
 INSTRUMENTS["moments"] = INSTRUMENTS["gradient_moments"]
 
 
-def own_readout(function: Callable) -> Instrument:
-    """Make an instrument of a user's `function(A, dZ)`: a list of its readings, by product."""
+def users_readout(function: Callable) -> Instrument:
+    """Return the instrument of a user's `function(A, dZ)`: a list of what it returns by product."""
 
     def of_product(product) -> Any:
         pair = product[:2] if product.t > 1 else [x[:, 0] for x in product[:2]]
@@ -98,12 +96,12 @@ def own_readout(function: Callable) -> Instrument:
 def read_all(
     program: Program, tools: list[Instrument], size: int, params: list[Array], X, Y, max_norm
 ) -> tuple[Float[Array, ""], list[Reading]]:
-    """Return the mean loss, and what each instrument reads, `size` samples at a time."""
+    """Return the mean loss and the reading of each instrument, with `size` samples at a time."""
 
     def one(x, y):
         losses, owns = derivatives(program, params, x, y)
         factors = None
-        if max_norm is not None:
+        if max_norm is not None:  # clipping needs the norms over all leaves first
             factors = clip_factors([readouts.norms(own) for own in owns], max_norm)
         readings = [[tool.read(own, factors) for own in owns] for tool in tools]
         wide = jnp.promote_types(losses.dtype, jnp.float32)
@@ -124,7 +122,7 @@ def read_all(
 
 
 def gram(program: Program, size: int, params: list[Array], X, Y) -> Float[Array, "n m m"]:
-    """Return the inner products of all pairs of samples' own gradients, `size` at a time."""
+    """Return the inner products of all pairs of samples' own gradients, in blocks of `size`."""
 
     def owns(x, y):
         return derivatives(program, params, x, y)[1]

@@ -1,16 +1,16 @@
-"""What A and dZ of the products with a weight say of the samples' own gradients of a leaf.
+"""Readouts of a leaf: quantities of the samples' own gradients, from A and dZ of its products.
 
-Sample i's gradient is `G_i = A_i.T @ dZ_i`, a sum over positions, with A_i `(t, d_in)` and dZ_i
-`(t, d_out)`. At one position the readouts of a dense layer serve; at more it is
+Sample i's gradient is `G_i = A_i.T @ dZ_i`, a sum over t positions, with A_i `(t, d_in)` and dZ_i
+`(t, d_out)`. If t = 1, the readouts of a dense layer are used. If t > 1:
 
-- mean: `A.T @ dZ / m`, samples and positions as rows;
-- norm: `sqrt(sum((A_i A_i^T) * (dZ_i dZ_i^T)))`, or by G_i if that is smaller;
-- moments, deviation: those of G_i, a few samples at a time;
-- inner products: those of G_i.
+- mean: `A.T @ dZ / m`, with all positions of all samples as rows;
+- norm: `sqrt(sum((A_i A_i^T) * (dZ_i dZ_i^T)))`, or from G_i if that is smaller;
+- moments, deviation: from G_i, of a few samples at a time;
+- inner products: from G_i.
 
-The products of a leaf share no entry of it, so squares and inner products add up. A leaf that the
-loss does not use has no product, and its gradient is 0. Everything is in float32 at least, but
-`grads`, which has the dtype of the leaf. Nothing is squared before it is scaled.
+No entry of a leaf is in two of its products, so squares and inner products add up. A leaf that the
+loss does not use has no product, and its gradient is 0. Results are float32 or wider; only `grads`
+has the dtype of the leaf. Nothing is squared before it is scaled.
 """
 
 from collections.abc import Callable
@@ -27,12 +27,13 @@ from jaxmlp.per_sample import readouts
 from jaxmlp.per_sample.any_model.derivatives import Own, Product
 from jaxmlp.per_sample.readouts import GradientMoments
 
-# Products of positions cancel if the gradient is small against its parts. Down to this share of the
-# parts' squares the rounding error of the norm grows by less than 16.
+# A sum over positions cancels if the gradient is small against its parts. Chosen: as long as its
+# square is more than 1/32 of that of its parts, the rounding error of the norm grows less than
+# 16-fold (half of 32, because of the root)
 CANCELLED = 1 / 32
 
 
-# --- of a leaf ------------------------------------------------------------------------------------
+# --- readouts of a leaf ---------------------------------------------------------------------------
 
 
 def mean(own: Own, weights: Float[Array, " m"] | None = None) -> Float[Array, "..."]:
@@ -72,7 +73,7 @@ def gram(one: Own, other: Own) -> Float[Array, "m k"]:
 
 
 def each_of(of: Callable, *owns: Own) -> list:
-    """Return what a function says of each product, multiplied as precisely as the loss does."""
+    """Return `of(product)` of each product; it multiplies as precisely as the loss does."""
     found = []
     for products in zip(*(own.products for own in owns), strict=True):
         with jax.default_matmul_precision(products[0].precision):
@@ -81,7 +82,7 @@ def each_of(of: Callable, *owns: Own) -> list:
 
 
 def _placed(own: Own, of: Callable, zeros: Any) -> Any:
-    """Put what a function says of each product into the axes of the leaf."""
+    """Return the sum of `of(product)` over the products, each put into the axes of the leaf."""
     pairs = zip(own.products, each_of(of, own), strict=True)
     parts = [jax.tree.map(product.place, part) for product, part in pairs]
     return jax.tree.map(lambda *entries: sum(entries), zeros, *parts)
@@ -92,7 +93,7 @@ def _zeros(own: Own, *lead: int) -> Array:
     return jnp.zeros((*lead, *own.leaf.shape), wide)
 
 
-# --- of a product ---------------------------------------------------------------------------------
+# --- readouts of a product ------------------------------------------------------------------------
 
 
 def mean_of(product: Product, weights: Float[Array, " m"] | None = None) -> Float[Array, "i o"]:
@@ -112,7 +113,7 @@ def norms_of(product: Product) -> Float[Array, " m"]:
     A, dZ = _wide(product.A), _wide(product.dZ)
     if product.t == 1:
         return readouts.norms(A[:, 0], dZ[:, 0])
-    # Bring each a_t near 1, which its dz_t makes up for, then the largest dz_t
+    # Scale each a_t near 1 and its dz_t by the inverse, then all dz_t by the largest of a sample
     A, scale = _unit(A, (2,))
     dZ, of_sample = _unit(dZ / scale[:, :, None], (1, 2))
     if products_are_smaller(product.t, A.shape[2], dZ.shape[2]):
@@ -121,16 +122,17 @@ def norms_of(product: Product) -> Float[Array, " m"]:
 
 
 def products_are_smaller(t: int, d_in: int, d_out: int) -> bool:
-    """Say whether the two `(t, t)` products of a sample are smaller than its gradient."""
+    """Return whether the two `(t, t)` products of a sample are smaller than its gradient."""
     return 2 * t * t <= d_in * d_out
 
 
 def _norms_by_products(A, dZ) -> Float[Array, " m"]:
-    """Norms by the products of positions; by the gradient for samples whose products cancel."""
+    """Return norms from the products of positions. If those of a sample cancel, form G_i."""
     K = _contract("mti,msi->mts", A, A) * _contract("mto,mso->mts", dZ, dZ)
     squares, parts = jnp.sum(K, (1, 2)), jnp.trace(K, axis1=1, axis2=2)
     cancelled = squares < CANCELLED * parts
 
+    # One sample after another only if one cancels: otherwise nothing is formed
     def by_gradient(a, dz, square):
         return numerics.norm(_contract("ti,to->io", a, dz))
 
@@ -165,11 +167,12 @@ def deviation_of(product: Product) -> Float[Array, ""]:
 
 
 def _squared_deviations(A, dZ) -> tuple[Array, Array]:
-    """Return the mean, and `sum_i (G_i - mean)^2`, entry by entry, of a few samples at a time.
+    """Return the mean, and `sum_i (G_i - mean)^2`, entry by entry.
 
-    With `alpha_i = A_i - mean(A)` and `delta_i = dZ_i - mean(dZ)`, means over the samples, G_i is
-    `mean(A).T @ mean(dZ)` plus `alpha_i.T @ dZ_i + mean(A).T @ delta_i`: what samples that are
-    nearly alike have in common cancels before anything is rounded or squared.
+    With the means a and d over the samples, `alpha_i = A_i - a` and `delta_i = dZ_i - d`, G_i is
+    `a.T @ d` plus `alpha_i.T @ dZ_i + a.T @ delta_i`. Samples that are nearly alike have the first
+    term in common, and it is left out before anything is squared. G_i is formed for a few samples
+    at a time.
     """
     m, t, d_in, d_out = *A.shape, dZ.shape[2]
     a, dz = A.mean(0), dZ.mean(0)
@@ -193,7 +196,7 @@ def gram_of(one: Product, other: Product) -> Float[Array, "m k"]:
     """Return the inner products of two groups of samples' own gradients."""
     pairs, scales = [], []
     for A, dZ in (one[:2], other[:2]):
-        if one.t > 1:  # the gradient itself, as a product with the input 1
+        if one.t > 1:  # form the gradient, and write it as a product with the input 1
             dZ = _contract("mti,mto->mio", A, dZ)
             A = jnp.ones((len(A), 1), dZ.dtype)
         (A, of_A), (dZ, of_dZ) = (_unit(x.reshape(len(x), -1)) for x in (A, dZ))
@@ -209,7 +212,7 @@ def gram_of(one: Product, other: Product) -> Float[Array, "m k"]:
 
 
 def _unit(x: Array, axis: tuple[int, ...] | None = None) -> tuple[Array, Array]:
-    """Return x times a power of two that brings it near 1, in float32 at least; and the power."""
+    """Return x times a power of two that brings it near 1, and that power; float32 or wider."""
     x = _wide(x)
     scale = numerics.power_of_two_scale(x, axis)
     return x * scale, scale.squeeze(axis)
@@ -220,6 +223,6 @@ def _wide(x: Array) -> Array:
 
 
 def _contract(axes: str, x: Array, y: Array) -> Array:
-    """An einsum in float32 at least."""
+    """Return an einsum that adds in float32 or wider."""
     wide = jnp.promote_types(jnp.result_type(x, y), jnp.float32)
     return jnp.einsum(axes, x, y, preferred_element_type=wide)

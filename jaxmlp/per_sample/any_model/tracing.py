@@ -1,9 +1,9 @@
-"""Find the matrix products of a loss whose one side is a parameter.
+"""Find the matrix products of a loss of which one side is a parameter.
 
 The loss of one sample is traced to a jaxpr, a list of equations. Each parameter is followed through
-equations that only lay its numbers out anew; where such a view is one side of a `dot_general`, the
-product is `Z = A @ W` at t positions, and A and dZ hold the gradient. A parameter that enters
-anything else has an obstacle, and its gradient is formed.
+equations that only arrange its numbers differently, such as a transpose. If such a view of it is
+one side of a `dot_general`, the product is `Z = A @ W` at t positions, and A and dZ are enough for
+the gradient. If a parameter enters any other equation, that is an obstacle: its gradient is formed.
 """
 
 import math
@@ -16,10 +16,10 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 from jaxtyping import Array, Float
 
-# one view in, views out; a derivative goes back by the transpose
+# Equations that arrange the numbers of one array differently
 LAYOUTS = {"transpose", "reshape", "slice", "split", "squeeze", "expand_dims", "rev"}
 SAME = {"copy", "copy_p", "name"}
-# the inner program of an equation that computes what it would compute in line
+# Equations that only call a program, and the parameter that holds it
 CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
 REMAT = {"remat2": "jaxpr", "checkpoint": "jaxpr", "remat": "jaxpr"}
 OBSTACLES = {
@@ -34,18 +34,19 @@ OBSTACLES = {
 
 
 class View(NamedTuple):
-    """A parameter laid out anew: the leaf, by number, and the steps from it to the view."""
+    """Describe a parameter in another layout: the number of its leaf, and the steps to the view."""
 
     leaf: int
     steps: tuple[Callable, ...] = ()
 
 
 class Use(NamedTuple):
-    """A product with a weight, `Z (t, d_out) = A (t, d_in) @ W` in each sample.
+    """Describe a product with a weight, `Z (t, d_out) = A (t, d_in) @ W` in each sample.
 
-    where: the equation, by its place in each program it is nested in. side: which operand W is.
-    summed, kept: axes of W that are and are not summed over. rows: the axes of the other operand,
-    those of the positions first. positions: their lengths.
+    where: the number of the equation in its program, behind those of the equations it is inside.
+    side: 0 or 1, which operand W is. summed, kept: the axes of W that are and are not summed over.
+    rows: the axes of the other operand, those of the positions first. positions: the lengths of
+    the latter.
     """
 
     where: tuple[int, ...]
@@ -72,20 +73,20 @@ class Use(NamedTuple):
         return math.prod(self.W_shape[axis] for axis in self.kept)
 
     def input(self, operand: Array) -> Float[Array, "t d_in"]:
-        """A, of the operand that is not the weight; integers become what they are multiplied as."""
-        if not jnp.issubdtype(operand.dtype, jnp.floating):
+        """Return A, from the operand that is not the weight."""
+        if not jnp.issubdtype(operand.dtype, jnp.floating):  # integers, multiplied as floats
             operand = operand.astype(self.dtype)
         return operand.transpose(self.rows).reshape(self.t, self.d_in)
 
     def output(self, Z: Float[Array, "t d_out"]) -> Array:
-        """Z in the axes of the equation's result."""
+        """Return Z in the axes of the equation's result."""
         kept = tuple(self.W_shape[axis] for axis in self.kept)
         if self.side == 1:
             return Z.reshape(self.positions + kept)
         return Z.T.reshape(kept + self.positions)
 
     def place(self, dW: Float[Array, "d_in d_out"], shape: tuple[int, ...]) -> Array:
-        """The gradient in the axes of the leaf, 0 outside the view."""
+        """Return the gradient in the axes of the leaf; it is 0 outside the view."""
         axes = self.summed + self.kept
         dW = dW.reshape([self.W_shape[axis] for axis in axes]).transpose(np.argsort(axes))
         leaf = jax.ShapeDtypeStruct(shape, dW.dtype)
@@ -93,7 +94,7 @@ class Use(NamedTuple):
 
 
 class Leaf(NamedTuple):
-    """One parameter: its name, and the products that use it or why its gradient must be formed."""
+    """Describe a parameter: the products that use it, or the obstacle that bars this way."""
 
     name: str
     shape: tuple[int, ...]
@@ -107,7 +108,7 @@ class Leaf(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The loss of one sample, a function of the leaves of params, x and y; and what was found."""
+    """Hold the traced loss of one sample (of the leaves of params, x and y) and its parameters."""
 
     traced: ClosedJaxpr
     leaves: tuple[Leaf, ...]
@@ -118,7 +119,7 @@ class Program(NamedTuple):
 
 
 def trace(loss: Callable, params: Any, x: Any, y: Any) -> Program:
-    """Trace the loss of one sample and find what holds the gradient of each parameter."""
+    """Trace the loss of one sample, and find the products or the obstacle of each parameter."""
     named, _ = jax.tree_util.tree_flatten_with_path(params)
     try:
         traced, out = jax.make_jaxpr(loss, return_shape=True)(params, x, y)
@@ -130,11 +131,13 @@ def trace(loss: Callable, params: Any, x: Any, y: Any) -> Program:
             f"has a gradient of its own: {error}"
         ) from error
     _check_scalar(out)
+    # Follow the parameters from the inputs, which they lead, to the outputs
     found: list[list[Use | str]] = [[] for _ in named]
     rest = [None] * (len(traced.jaxpr.invars) - len(named))
     outputs = _follow(traced.jaxpr, [*map(View, range(len(named))), *rest], (), found)
     for view in outputs:
         _note(found, view, "is the loss itself")
+    # What was found of each
     leaves = []
     for (path, value), uses in zip(named, found, strict=True):
         leaf = Leaf(jax.tree_util.keystr(path), value.shape, value.dtype)
@@ -144,14 +147,14 @@ def trace(loss: Callable, params: Any, x: Any, y: Any) -> Program:
 
 
 def laid_out(view: View, leaf: Any) -> Any:
-    """The view of a leaf."""
+    """Return the view of a leaf."""
     for step in view.steps:
         leaf = step(leaf)
     return leaf
 
 
 def inner(eqn: Any) -> Any:
-    """The program that an equation calls, without constants of its own; None if it calls none."""
+    """Return the program that an equation calls; None if there is none, or if it has constants."""
     field = (CALLS | REMAT).get(eqn.primitive.name)
     program = None if field is None else eqn.params[field]
     if isinstance(program, ClosedJaxpr):
@@ -160,7 +163,7 @@ def inner(eqn: Any) -> Any:
 
 
 def _follow(jaxpr, views: list, where: tuple, found: list) -> list:
-    """Follow views from the inputs of a program to its outputs, noting each use."""
+    """Return the views among the outputs of a program, given those of its inputs; note each use."""
     env = {var: view for var, view in zip(jaxpr.invars, views, strict=True) if view is not None}
 
     def of(atom):
@@ -171,9 +174,9 @@ def _follow(jaxpr, views: list, where: tuple, found: list) -> list:
         if not any(entering) or name == "stop_gradient":
             continue
         first = next(view for view in entering if view is not None)
-        if inner(eqn) is not None:
+        if inner(eqn) is not None:  # a call: follow the parameters inside
             outs = _follow(inner(eqn), entering, (*where, i), found)
-        elif name in LAYOUTS:
+        elif name in LAYOUTS:  # another view of the same parameter
             steps = (_step(eqn, k) for k in range(len(eqn.outvars)))
             outs = [View(first.leaf, (*first.steps, step)) for step in steps]
         elif name in SAME or (name == "convert_element_type" and _is_floating(eqn.outvars[0])):
@@ -188,7 +191,7 @@ def _follow(jaxpr, views: list, where: tuple, found: list) -> list:
 
 
 def _step(eqn: Any, k: int) -> Callable:
-    """The equation's result number k, as a function of the array that enters."""
+    """Return the function from the array that enters an equation to its result number k."""
 
     def step(array):
         result = eqn.primitive.bind(array, **eqn.params)
@@ -198,14 +201,16 @@ def _step(eqn: Any, k: int) -> Callable:
 
 
 def _note(found: list, view: View | None, what: Use | str) -> None:
+    """Note a use or an obstacle of a view's parameter."""
     if view is not None:
         found[view.leaf].append(what)
 
 
 def _note_product(eqn: Any, views: list, where: tuple, found: list) -> None:
-    """Note the use of a weight in a `dot_general`, or why it is none."""
+    """Note the use of a weight in a `dot_general`, or the obstacle."""
     summed, batched = eqn.params["dimension_numbers"]
     side = 0 if views[1] is None else 1
+    # Obstacles
     what = None
     if None not in views:
         what = "is multiplied by another parameter"
@@ -217,6 +222,7 @@ def _note_product(eqn: Any, views: list, where: tuple, found: list) -> None:
         for view in views:
             _note(found, view, what)
         return
+    # A product Z = A @ W: which axes of W and of the other operand are what
     W, other = (eqn.invars[i].aval for i in (side, 1 - side))
     kept, free = (
         tuple(axis for axis in range(operand.ndim) if axis not in summed[i])
@@ -231,12 +237,12 @@ def _note_product(eqn: Any, views: list, where: tuple, found: list) -> None:
 
 
 def _precision(given: Any) -> str | None:
-    """What a product asks for, as `jax.default_matmul_precision` takes it; of two the finer."""
-    if isinstance(given, tuple):
+    """Return the precision of a product in the form of `jax.default_matmul_precision`."""
+    if isinstance(given, tuple):  # one for each operand: the finer
         given = max(given, key=lambda one: one.value)
     if isinstance(given, jax.lax.Precision):
         return given.name.lower()
-    return getattr(given, "name", None)  # of a preset algorithm
+    return getattr(given, "name", None)  # a preset algorithm has a name, None has none
 
 
 def _is_floating(var: Any) -> bool:
@@ -244,7 +250,7 @@ def _is_floating(var: Any) -> bool:
 
 
 def _obstacle(leaf: Leaf, uses: list) -> str | None:
-    """Why the gradient must be formed; None if its products hold it."""
+    """Return why the gradient must be formed; None if the products are enough."""
     for use in uses:
         if isinstance(use, str):
             return use
@@ -254,8 +260,8 @@ def _obstacle(leaf: Leaf, uses: list) -> str | None:
 
 
 def _are_disjoint(leaf: Leaf, uses: list) -> bool:
-    """Whether no entry of the leaf is in two of the views."""
-    if leaf.size >= 2**31:  # its entries cannot be numbered in int32
+    """Return whether no entry of the leaf is in two of the views."""
+    if leaf.size >= 2**31:  # the entries could not be numbered in int32
         return False
     numbers = np.arange(leaf.size, dtype=np.int32).reshape(leaf.shape)
     seen = np.zeros(leaf.size, bool)
@@ -269,6 +275,7 @@ def _are_disjoint(leaf: Leaf, uses: list) -> bool:
 
 
 def _check_scalar(out: Any) -> None:
+    """Refuse a loss that does not return one floating number."""
     wanted = "loss must return one number, the loss of one sample, but it returns"
     if not isinstance(out, jax.ShapeDtypeStruct):
         raise TypeError(f"{wanted} {jax.tree.structure(out)}")
