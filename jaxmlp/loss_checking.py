@@ -165,6 +165,7 @@ def _compare_with_differences(loss: Loss, evaluate, Z, Y, derivatives, eps: floa
 
 def _check_degree(loss: Loss, output: Activation, Z, Y, eps: float) -> None:
     """Refuse a `degree` that dA does not have."""
+    assert loss.degree is not None
     learned = () if output.slope is None else (output.slope,)
     with in_float64():
         A = output.fn(jnp.asarray(Z), *learned)
