@@ -23,7 +23,7 @@ def main() -> None:
     print(f"The spiral: X {data.X.shape}, {data.num_classes} classes. The network:\n\n{mlp}\n")
 
     value, grads = jaxmlp.value_and_grad(J)(params, data.X, data.Y)
-    reference = jax.grad(J)(params, data.X, data.Y)
+    reference = jax.grad(J)(params, data.X, data.Y)  # autodiff, for comparison
     print("What each layer computes on the way forward and back:\n")
     for number, t in enumerate(jaxmlp.trace(J)(params, data.X, data.Y), start=1):
         shapes = [f"{name}{number} {array.shape}" for name, array in zip(t._fields, t, strict=True)

@@ -138,10 +138,10 @@ def grad(J: Objective, argnums: int | tuple[int, ...] = 0) -> Callable:
       >>> grads[1].b.shape
       (3,)
     """
-    both = value_and_grad(J, argnums)
+    value_and_gradient_of = value_and_grad(J, argnums)
 
     def hand_grad(params: Params, X: ArrayLike, Y: ArrayLike):
-        return both(params, X, Y)[1]
+        return value_and_gradient_of(params, X, Y)[1]
 
     return hand_grad
 
@@ -192,6 +192,8 @@ def check_hand(J: Any) -> None:
 
 def check_derivatives(mlp: MLP) -> None:
     """Refuse a network with an activation whose derivative is missing or wrong."""
+    if not isinstance(mlp, MLP):
+        raise TypeError(f"mlp must be an MLP, got {mlp!r}")
     for act in dict.fromkeys(mlp.activations):
         if act.derivative is None and act != activations.softmax:
             raise ValueError(

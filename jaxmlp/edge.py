@@ -88,7 +88,7 @@ def _check_layer(mlp: Any, i: int, layer: Layer) -> None:
     shapes = {"W": (d_in, d_out), "b": (d_out,), "slope": (), "alpha": ()}
     fields = mlp.specs[i].fields(mlp.use_bias)
     for name, leaf in layer._asdict().items():
-        shape = (*lead(layer), *shapes[name]) if name in fields else None
+        shape = (*lead(layer), *shapes[name]) if name in fields else None  # None: must be missing
         given = None if leaf is None else jnp.shape(leaf)
         if given != shape:
             given, shape = ("none" if s is None else s for s in (given, shape))
@@ -111,6 +111,7 @@ def checked_inputs(features: int, X: Any, dtype, ranks: tuple[int, ...] = (2,)) 
         raise ValueError(f"X has {X.shape[-1]} features, but the network takes {features}")
     if X.shape[0] == 0:
         raise ValueError("X holds no samples")
+    # The values, and the dtype that JAX gives them
     X = as_jax("X", X)
     if X.dtype != dtype:
         raise TypeError(f"X is {X.dtype}, but the parameters are {dtype}: cast one of them")
@@ -130,6 +131,8 @@ def as_array(name: str, values: Any):
                 "axis_types=(jax.sharding.AxisType.Auto,) for each axis"
             )
         return values
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a plain array: of a masked one the mask would be lost")
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -153,6 +156,7 @@ def as_jax(name: str, values: Any) -> Array:
     if checks.is_concrete(array):
         for part in local_values(array):
             checks.finite(name, part)
+            _refuse_subnormal(name, part)
         if (
             isinstance(values, np.ndarray)
             and values.dtype != array.dtype
@@ -166,6 +170,23 @@ def as_jax(name: str, values: Any) -> Array:
         if array is values:
             _CHECKED_VALUES[id(values)] = values
     return array
+
+
+def _refuse_subnormal(name: str, values: np.ndarray) -> None:
+    """Refuse entries that XLA takes as 0 though they are no rounding of the largest."""
+    dtype = np.dtype(np.float64 if values.dtype == np.float64 else np.float32)
+    if values.dtype not in (dtype, jnp.bfloat16):
+        return  # float16 is computed in float32
+    limits, size = np.finfo(dtype), np.abs(values.astype(dtype))
+    largest = size.max(initial=0)
+    if largest == 0 or largest > limits.tiny / limits.eps:
+        return
+    lost = (size > limits.eps * largest) & (size < limits.tiny)
+    if lost.any():
+        raise ValueError(
+            f"{name} underflows: XLA takes entries below {limits.tiny:.3g} as 0, here "
+            f"{size[lost][0]:g} beside the largest, {largest:g}; scale it"
+        )
 
 
 def local_values(array: Array) -> list[np.ndarray]:

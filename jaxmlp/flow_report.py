@@ -130,11 +130,11 @@ def cause(flow: GradientFlow) -> str:
         return _flat(flow, decades)
     verb = "vanishes" if decades > 0 else "explodes"
     way = "falls" if decades > 0 else "grows"
-    told = (
+    text = (
         f"The gradient {verb}: from layer {L} down to 1 dZ {way} by {abs(decades):.1f} decades, "
         f"a factor {10 ** (-decades / (L - 1)):.3g} a layer"
     )
-    return f"{told}; {_reason(flow, decades > 0)}."
+    return f"{text}; {_reason(flow, decades > 0)}."
 
 
 def _reason(flow: GradientFlow, vanishes: bool) -> str:
@@ -156,7 +156,7 @@ def _flat(flow: GradientFlow, decades: float) -> str:
     correlation = np.asarray(flow.correlation, float)
     # Chosen: at a cosine of 0.999 two samples of length 1 are 0.045 apart
     alike = np.flatnonzero(correlation > 0.999)
-    told = f"The gradient reaches layer 1: dZ changes by {-decades:+.1f} decades on its way down"
+    text = f"The gradient reaches layer 1: dZ changes by {-decades:+.1f} decades on its way down"
     if len(alike) and alike[0] < len(correlation) - 1:
-        return f"{told}, but from layer {alike[0] + 1} on all samples look alike."
-    return f"{told}."
+        return f"{text}, but from layer {alike[0] + 1} on all samples look alike."
+    return f"{text}."

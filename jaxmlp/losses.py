@@ -67,6 +67,7 @@ class Loss:
             raise ValueError(
                 f"loss {self.name!r}: reduction must be in {REDUCTIONS}, got {self.reduction!r}"
             )
+        # The functions, and the activations that they are for
         for act in (self.collapses_with, *(self.outputs or ())):
             if not isinstance(act, Activation | None):
                 raise TypeError(f"loss {self.name!r}: outputs must be Activations, got {act!r}")

@@ -8,7 +8,6 @@ the largest weight. An array that is exactly 0 carries the reason, a `FlowStatus
 import functools
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -16,6 +15,7 @@ from jaxmlp import activations
 from jaxmlp import layer as arithmetic
 from jaxmlp.activations import Activation
 from jaxmlp.activations.choice import of_act
+from jaxmlp.activations.description import steepest
 from jaxmlp.backprop import handed_down
 from jaxmlp.flow_report import FlowStatus
 from jaxmlp.layer import Layer, Saved, Spec
@@ -25,8 +25,10 @@ from jaxmlp.scaled import (
     Scaled,
     activated,
     at,
+    derivative_near,
     leaves_range,
     log2_of_largest,
+    saturates,
     scaled,
     times_power,
 )
@@ -144,8 +146,12 @@ def forward(spec: Spec, measured: Measured, carry, *, statistics: bool, quick: b
     k = k if layer.b is None else jnp.maximum(k, measured.b_log2)
     Z = arithmetic.affine(measured.near_one()._replace(b=None), A_prev.mantissa)
     Z = at(scaled(Z, A_prev.exponent + measured.W_log2, A_prev.mantissa_log2), k)
+    lost = jnp.zeros((), bool)
     if layer.b is not None:
-        Z = Z + times_power(layer.b, -k)
+        b = times_power(layer.b, -k)
+        # One exponent is not enough if b is 0 at it and some sample has nothing but b
+        lost = jnp.any((b == 0) & (layer.b != 0)) & jnp.any(jnp.all(Z == 0, axis=-1))
+        Z = Z + b
     # The stream: both terms of the sum are brought to one exponent
     S = scaled(Z, k)
     if spec.residual is not None:
@@ -163,31 +169,33 @@ def forward(spec: Spec, measured: Measured, carry, *, statistics: bool, quick: b
         U_k = jnp.zeros((), jnp.int32)
     # The activation
     keep_U = spec.norm is not None or not quick or act == activations.softmax
-    passed = functools.partial(_passed, keep_U=keep_U)
+    passed = functools.partial(_passed, keep_U=keep_U, exact=not quick)
     A, A_k, U_near, D, steep, above = of_act(act, passed, arithmetic.slopes(layer), U, U_k)
+    numbers = jnp.full(3, jnp.nan, A.dtype)
+    if statistics:
+        shares = (jnp.nan, jnp.nan) if D is None else closed_shares(D, steep)
+        numbers = jnp.stack([_mean_cosine(S.mantissa), *shares])
     # The norm of A, and if it is 0, why
     if quick:
         (norm,), (norm_k,), right = plain_norms(A)
+        right &= numbers[1] != 1  # if all units are saturated, the quick act' is not exact
         cause = jnp.where(right, FlowStatus.OK, UNDECIDED)
         kept = Kept(A_prev, U_near, r, r_k, D)
     else:
         look = functools.partial(_cause_of_zero, U_near, D, A_prev.cause)
         (norm,), (norm_k,), cause = split_norms(A, if_extreme=look)  # pyright: ignore
         cause = jnp.where(norm == 0, jnp.asarray(cause), FlowStatus.OK)
-        kept = Kept(A_prev, U_near if arithmetic.needs_U(spec) else None, r, r_k, None)
+        U_kept = U_near if arithmetic.needs_U(spec) else None
+        kept = Kept(A_prev, U_kept, r, r_k, D if saturates(act) else None)
     A_k = jnp.where(norm == 0, VERY_SMALL, A_k)  # so that the next bias is larger than these zeros
     # What is read, and what goes on
-    numbers = jnp.full(3, jnp.nan, norm.dtype)
-    if statistics:
-        shares = (jnp.nan, jnp.nan) if D is None else closed_shares(D, steep)
-        numbers = jnp.stack([_mean_cosine(S.mantissa), *shares])
     if act == activations.softmax:  # its loss reads logits, to which any constant may be added
         S = scaled(U_near, 0)
-    reading = ForwardReading(norm, norm_k + A_k, numbers, above)
+    reading = ForwardReading(norm, norm_k + A_k, numbers, above | lost)
     return (scaled(A, A_k, norm_k, cause), S), kept, reading
 
 
-def _passed(act: Activation, slopes: tuple, U: Array, k: Array, *, keep_U: bool):
+def _passed(act: Activation, slopes: tuple, U: Array, k: Array, *, keep_U: bool, exact: bool):
     """Return `(A, e, U_near)` of `activated`, act', the largest |act'|, whether A leaves the range.
 
     act' and its largest are None for softmax. What is not used costs nothing: XLA drops it.
@@ -196,6 +204,7 @@ def _passed(act: Activation, slopes: tuple, U: Array, k: Array, *, keep_U: bool)
     D = steep = None
     if act.derivative is not None:
         D = act.derivative(U_near, A, *slopes)
+        D = derivative_near(act, slopes, U_near, A) if exact else D
         steep = jnp.asarray(steepest(act, *slopes), U.dtype)
     return A, e, (U_near if keep_U else None), D, steep, leaves_range(act, A, k)
 
@@ -226,24 +235,14 @@ def backward(spec: Spec, measured: Measured, kept: Kept, carry: Any, *, divisor:
     if layer.b is None:
         r, norm_k = jnp.append(r, jnp.nan), jnp.append(norm_k, 0)
     r = r.at[1:].multiply(later)
-    # Why dS is 0: because what came from above was, or because of this layer's activation
-    came_with = (dS if dA is None else dA).cause  # pyright: ignore
-    of_activation = jnp.where(A.cause > 0, A.cause, FlowStatus.GATES_CLOSED)
-    dS_cause = jnp.where(came_with > 0, came_with, of_activation)
-    dS_cause = jnp.where(r[0] == 0, dS_cause, FlowStatus.OK)
-    # Why dZ is 0: as dS, or because of the residual's gate
-    dZ_cause = dS_cause
-    if spec.residual is not None:
-        gate_zero = (alpha == 0) & (dS_cause == 0)
-        dZ_cause = jnp.where(gate_zero, FlowStatus.RESIDUAL_GATE_ZERO, dS_cause)
-    # Why dZ or dW is 0: as dZ, or because the layer's input is
-    cause = jnp.where(dZ_cause > 0, dZ_cause, A_prev.cause)
+    # Why they are 0, if they are
+    from_above = (dS if dA is None else dA).cause  # pyright: ignore
+    causes = _causes_of_zeros(spec, measured, r[0] == 0, from_above, A, A_prev, alpha)
+    dS_cause, dA_cause, cause = causes
     if quick:
         cause = jnp.where(right & (A.cause == 0) & (A_prev.cause == 0), cause, UNDECIDED)
     reading = BackwardReading(r, norm_k + exponents, alpha, cause)
-    # What the layer below takes. Its dA is 0 as dZ, or because of the weights
-    weights_zero = (dZ_cause == 0) & measured.W_is_zero
-    dA_cause = jnp.where(weights_zero, FlowStatus.WEIGHTS_ZERO, dZ_cause)
+    # What the layer below takes
     dZ_log2 = norm_k[0] + (0 if spec.residual is None else exponent(alpha))
     dA_prev, dS_prev, _ = handed_down(spec, back)
     dS_prev = None if dS_prev is None else scaled(dS_prev, k, norm_k[0], dS_cause)
@@ -251,6 +250,22 @@ def backward(spec: Spec, measured: Measured, kept: Kept, carry: Any, *, divisor:
 
 
 # --- at one layer ---------------------------------------------------------------------------------
+
+
+def _causes_of_zeros(spec: Spec, measured: Measured, is_zero, from_above, A, A_prev, alpha):
+    """Return why dS is 0 (if `is_zero`), why dA of the layer below is, and why dZ or dW is."""
+    # dS: because what came from above was, or because of this layer's activation
+    here = jnp.where(A.cause > 0, A.cause, FlowStatus.GATES_CLOSED)
+    of_dS = jnp.where(from_above > 0, from_above, here)
+    of_dS = jnp.where(is_zero, of_dS, FlowStatus.OK)
+    # dZ: as dS, or because of the residual's gate
+    of_dZ = of_dS
+    if spec.residual is not None:
+        gate_zero = (alpha == 0) & (of_dS == 0)
+        of_dZ = jnp.where(gate_zero, FlowStatus.RESIDUAL_GATE_ZERO, of_dS)
+    # dA: as dZ, or because of the weights. dW: as dZ, or because of the layer's input
+    of_dA = jnp.where((of_dZ == 0) & measured.W_is_zero, FlowStatus.WEIGHTS_ZERO, of_dZ)
+    return of_dS, of_dA, jnp.where(of_dZ > 0, of_dZ, A_prev.cause)
 
 
 def _cause_of_zero(U, D, cause_below) -> Array:
@@ -281,20 +296,3 @@ def _mean_cosine(Z: Float[Array, "m d"]) -> Float[Array, ""]:
     total = jnp.where(seen, 1 / jnp.sqrt(squares), 0) @ Z
     m = jnp.sum(seen).astype(Z.dtype)
     return jnp.where(m > 1, (total @ total - m) / (m * (m - 1)), jnp.nan)
-
-
-def steepest(act: Activation, *learned: Array) -> Any:
-    """Return max |act'| over |z| <= 20; with a learned slope, over z = -1 and 1."""
-    assert act.derivative is not None
-    if not learned:
-        return _steepest(act)
-    Z = jnp.asarray([-1.0, 1.0], learned[0].dtype)  # enough: PReLU's act' is constant on each side
-    return jnp.max(jnp.abs(act.derivative(Z, act.fn(Z, *learned), *learned)))
-
-
-@functools.cache
-def _steepest(act: Activation) -> float:
-    assert act.derivative is not None
-    with jax.ensure_compile_time_eval():
-        Z = jnp.linspace(-20, 20, 8001)  # chosen: 0.005 apart, 0 and round numbers among them
-        return float(jnp.max(jnp.abs(act.derivative(Z, act.fn(Z)))))

@@ -152,6 +152,7 @@ class MLP:
         lines = [f"MLP {sizes}: {self.num_parameters:,} parameters"]
         for run in self.runs:
             n, (d_in, d_out), spec = run.count, run.shape, run.spec
+            # One line for each plain layer or stack
             lead = () if n is None else (n,)
             number = (
                 f"layer {run.first}" if n is None else f"layers {run.first}-{run.first + n - 1}"

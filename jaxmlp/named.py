@@ -45,6 +45,7 @@ def look_up(kind: str, text: str, known: Mapping[str, Any], meant: Mapping[str, 
         if arguments:
             raise ValueError(f"{kind} {name!r} takes no arguments, got {text!r}")
         return entry
+    # A factory: as many numbers as it has parameters, or fewer if they have defaults
     parameters = inspect.signature(entry).parameters
     required = sum(p.default is p.empty for p in parameters.values())
     if not required <= len(arguments) <= len(parameters):

@@ -161,6 +161,7 @@ def from_dict(arrays: Mapping[str, Array], mlp: Any = None) -> tuple[Layer, ...]
       ValueError: for a name that is not W, b, slope or alpha with the number of a layer, and for a
         W that is missing.
     """
+    # L is the largest number of a W, but not above what the arrays can name
     numbers = [int(name[1:]) for name in map(str, arrays) if re.fullmatch(r"W\d+", name)]
     L = min(max(numbers, default=0), len(arrays) + 1)
     expected = {f"{field}{number}" for field in Layer._fields for number in range(1, L + 1)}

@@ -32,7 +32,7 @@ def check_target_shape(loss: Loss, Y, m: int, K: int) -> None:
         raise ValueError(f"Y must have shape {shapes}, got {Y.shape}")
     if Y.shape[0] != m:
         raise ValueError(f"X has {m} samples but Y has {Y.shape[0]}")
-    if Y.ndim == 1:
+    if Y.ndim == 1:  # labels, or the targets of one output
         if is_labels(loss, Y, K) and not np.issubdtype(Y.dtype, np.integer):
             raise TypeError(f"labels in Y must have an integer dtype, got {Y.dtype}")
         if loss.targets != "distribution" and K != 1:

@@ -85,6 +85,7 @@ def assert_vjp_matches(
 
         return J
 
+    # The gradient of <f, v> is the vjp at v
     J, plain_J = along(f), along(plain_f)
     shapes = jax.tree.leaves(jax.eval_shape(plain_f, *args))
     rng = np.random.default_rng(0)

@@ -105,6 +105,8 @@ def forward_to_depth(rule: Rule, spec: Spec, stack: Any, carry, count):
         carry, found = one(carry, l)
         return carry, jax.tree.map(lambda all, one: all.at[l].set(one), (saved, readings), found)
 
+    # What is saved and read is written into arrays of the whole stack, because a loop with a traced
+    # bound cannot return a number of rows that it does not know
     carry = _stack_carry(spec, carry)
     empty = _empty(_length(stack), jax.eval_shape(one, carry, 0)[1])
     carry, (saved, readings) = jax.lax.fori_loop(0, count, body, (carry, empty))
@@ -128,7 +130,7 @@ def backward_to_depth(rule: Rule, spec: Spec, stack: Any, saved, carry, count):
 
     def body(t, state):
         carry, readings = state
-        l = count - 1 - t
+        l = count - 1 - t  # the last of the first `count` layers comes first
         carry, reading = one(carry, l)
         return carry, jax.tree.map(lambda all, one: all.at[l].set(one), readings, reading)
 

@@ -1,6 +1,7 @@
 """The pages in a real browser: `pytest -m browser`; a Chromium and playwright are needed."""
 
 import contextlib
+import csv
 import json
 import math
 import re
@@ -329,3 +330,22 @@ def test_ten_thousand_networks_open(browser, written):
     assert seen.in_peace()
     assert json.loads(page.text_content("#data"))["note"] == ""
     page.close()
+
+
+def test_the_map_of_trainability_shows_accuracy_beside_the_flow(browser, written):
+    from experiments.trainability import __main__ as trainability
+    from experiments.trainability.options import Config as Trainability
+
+    small = {"depths": (2, 3), "sigma_w2s": (1.0, 1.76), "num_seeds": 1, "width": 8}
+    trainability.main(Trainability(
+        maps=("tanh",), num_steps=20, num_samples=64, html=True, out=written, **small
+    ))  # fmt: skip
+    with open(written / "trainability.csv") as file:
+        trained = [float(row["accuracy"]) for row in csv.DictReader(file)]
+    with opened(browser, written / "trainability.html") as seen:
+        assert seen.page.input_value("#menu-init") == "all"  # the variances side by side
+        drawn = seen.page.evaluate("views.accuracy.data('rows').map(row => row.y)")
+        assert sorted(drawn) == pytest.approx(sorted(trained), abs=1e-3)
+        assert seen.page.is_hidden("#loss")
+        assert seen.page.is_visible("#accuracy")
+        assert seen.in_peace()

@@ -42,6 +42,8 @@ def sigmoid(z):
     return np.exp(-np.logaddexp(0, -z))
 
 
+SCALE, ALPHA = WIDE("1.0507009873554804934"), WIDE("1.6732632423543772848")  # Klambauer et al. 2017
+
 IN_NUMPY = {
     "linear": (lambda z: z, np.ones_like),
     "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(WIDE)),
@@ -53,6 +55,11 @@ IN_NUMPY = {
     "silu": (lambda z: z * sigmoid(z), lambda z: sigmoid(z) * (1 + z * sigmoid(-z))),
     "gelu": (gelu, d_gelu),
     "tanh": (np.tanh, lambda z: 1 / np.cosh(np.clip(z, -5000, 5000)) ** 2),
+    "sigmoid": (sigmoid, lambda z: sigmoid(z) * sigmoid(-z)),
+    "selu": (
+        lambda z: SCALE * np.where(z > 0, z, ALPHA * np.expm1(np.minimum(z, 0))),
+        lambda z: SCALE * np.where(z > 0, 1, ALPHA * np.exp(np.minimum(z, 0))),
+    ),
 }
 
 
@@ -89,26 +96,31 @@ def network(act, *, sizes, gain, sigma_b=0.0, first=None, X_scale=1.0, m=4, seed
     return J, jaxmlp.stack(layers, J.mlp), X, Y
 
 
+# With as many inputs as units the first layer is one of those that are compiled as a loop.
 CASES = {
-    "gelu, 600 growing layers": lambda: network("gelu", sizes=(4, *[16] * 600, 2), gain=2.0),
+    "gelu, 600 growing layers": lambda: network("gelu", sizes=(16, *[16] * 600, 2), gain=2.0),
     "softplus, 40 layers of gain 20": lambda: network(
-        "softplus", sizes=(4, *[16] * 40, 2), gain=20
+        "softplus", sizes=(16, *[16] * 40, 2), gain=20
     ),
-    "silu, 200 growing layers": lambda: network("silu", sizes=(4, *[16] * 200, 2), gain=3.0),
-    "elu, 200 layers of gain 3": lambda: network("elu", sizes=(4, *[32] * 200, 2), gain=3.0),
-    "linear, weights 1e-21": lambda: network("linear", sizes=(4, *[8] * 6, 2), gain=1e-21),
-    "linear, weights 1e30": lambda: network("linear", sizes=(4, *[8] * 12, 2), gain=1e30),
+    "silu, 200 growing layers": lambda: network("silu", sizes=(16, *[16] * 200, 2), gain=3.0),
+    "elu, 200 layers of gain 3": lambda: network("elu", sizes=(32, *[32] * 200, 2), gain=3.0),
+    "linear, weights 1e-21": lambda: network("linear", sizes=(8, *[8] * 6, 2), gain=1e-21),
+    "linear, weights 1e30": lambda: network("linear", sizes=(8, *[8] * 6, 2), gain=1e30),
     "relu, weights 1e-30 and biases": lambda: network(
-        "relu", sizes=(4, *[16] * 6, 2), gain=1e-30, sigma_b=1.0
+        "relu", sizes=(16, *[16] * 6, 2), gain=1e-30, sigma_b=1.0
     ),
-    "relu, weights 1e30": lambda: network("relu", sizes=(4, *[16] * 12, 2), gain=1e30),
-    "X of 1e38": lambda: network("relu", sizes=(4, *[16] * 3, 2), gain=1.4, X_scale=1e37),
-    "gelu, weights 1e-6": lambda: network("gelu", sizes=(4, *[8] * 6, 2), gain=1e-6),
-    "gelu, weights 1e-30": lambda: network("gelu", sizes=(4, *[8] * 6, 2), gain=1e-30),
+    "relu, weights 1e30": lambda: network("relu", sizes=(16, *[16] * 6, 2), gain=1e30),
+    "X of 1e38": lambda: network("relu", sizes=(16, *[16] * 6, 2), gain=1.4, X_scale=1e37),
+    "gelu, weights 1e-6": lambda: network("gelu", sizes=(8, *[8] * 6, 2), gain=1e-6),
+    "gelu, weights 1e-30": lambda: network("gelu", sizes=(8, *[8] * 6, 2), gain=1e-30),
     "tanh behind relu times 1e20": lambda: network(
         ["relu", "tanh", "tanh"], sizes=(4, 16, 16, 16, 2), gain=1e-20, first=1e20
     ),
-    "tanh, weights 1e-25": lambda: network("tanh", sizes=(4, *[8] * 6, 2), gain=1e-25),
+    "tanh, weights 1e-25": lambda: network("tanh", sizes=(8, *[8] * 6, 2), gain=1e-25),
+    "selu, weights 1e-12": lambda: network(
+        "selu", sizes=(8, *[8] * 6, 2), gain=1e-12, X_scale=1e20
+    ),
+    "tanh, saturated": lambda: network("tanh", sizes=(4, *[4] * 3, 2), gain=30, sigma_b=0.3),
 }
 
 
@@ -144,9 +156,27 @@ def test_a_sample_that_is_bounded_where_the_others_are_out_of_range_has_a_status
     assert (np.asarray(fine.status) == FlowStatus.OK).all()
 
 
+def test_a_sample_that_only_the_bias_feeds_has_a_status_or_its_own_number():
+    """Layer 1 is 0 on the second sample; behind it are weights of 1e30 and biases of 0.3."""
+    X, Y = np.array([[1.0], [-1.0]], np.float32), np.zeros((2, 2), np.float32)
+    for act, status in (("relu", FlowStatus.FORWARD_ABOVE_RANGE), ("sigmoid", None)):
+        J = Objective(MLP((1, 2, 2, 2), hidden=act, output="linear"), "mse")
+        params = [
+            Layer(np.full(shape, 1e30, np.float32), np.full(2, b, np.float32))
+            for shape, b in (((1, 2), 0.0), ((2, 2), 0.3), ((2, 2), 0.3))
+        ]
+        flow = jaxmlp.gradient_flow(J)(tuple(params), X, Y)
+        if status is None:
+            bounded = float(sigmoid(WIDE(0.3)))  # the first sample's is 1
+            expected = np.log10(np.sqrt(1 + bounded**2))
+            np.testing.assert_allclose(flow.log10_activation[1], expected, rtol=1e-5)
+        else:
+            assert (np.asarray(flow.status) == status).all()
+
+
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_precision_parameters_are_measured_in_float32(dtype):
-    J, params, X, Y = network("tanh", sizes=(4, *[16] * 30, 2), gain=1.0)
+    J, params, X, Y = network("tanh", sizes=(16, *[16] * 30, 2), gain=1.0)
     half = jax.tree.map(lambda x: jnp.asarray(x, dtype), (params, X, Y))
     flow = jaxmlp.gradient_flow(J)(*half)
     single = jax.tree.map(lambda x: np.asarray(x, np.float32), half)

@@ -45,13 +45,15 @@ def fitted(figure: Any, config: Options) -> Any:
 
 
 def _room(ax: Any) -> float:
-    """Pixels that a title may take, centred on its panel: within the figure, and its column."""
-    box, whole, spec = ax.get_window_extent(), ax.get_figure(root=False).bbox, ax.get_subplotspec()
-    centre = (box.x0 + box.x1) / 2
-    within = 2 * min(centre - whole.x0, whole.x1 - centre)
-    columns = 1 if spec is None else spec.get_gridspec().ncols
-    span = 1 if spec is None else spec.colspan.stop - spec.colspan.start
-    return min(within, max(box.width, 0.97 * whole.width * span / columns))
+    """Pixels that a title may take, centred on its panel: within the figure, and its neighbours."""
+    figure, own = ax.get_figure(root=False), ax.get_window_extent()
+    centre, whole = (own.x0 + own.x1) / 2, figure.bbox
+    room = 2 * min(centre - whole.x0, whole.x1 - centre)
+    for other in figure.axes:
+        box = other.get_window_extent()
+        if other is not ax and other.get_title() and abs(box.y1 - own.y1) < own.height / 2:
+            room = min(room, 0.97 * abs((box.x0 + box.x1) / 2 - centre))
+    return room
 
 
 def _wrap(title: Any, room: float) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments.neuron.learning import Key, Run
+from experiments.neuron.learning import SLIP, Key, Run
 from jaxmlp import plotting
 from jaxmlp.plotting.style import COLOURS, GREY, bare
 
@@ -24,8 +24,9 @@ def updates_figure(runs: dict[Key, Run]):
         plotting.learning_curves(by_epoch, left)
         plotting.learning_curves(by_update, right, xlabel="updates", ylabel="")
         right.get_legend().remove()
-        for ax, by, curves in ((left, "epoch", by_epoch), (right, "update", by_update)):
-            ax.set_title(f"{name}: {leader(curves)} leads by {by}")
+        left.set_title(f"{name}: {leader(by_epoch)} leads by epoch")
+        right.set_title(f"{name}: by update within {apart(by_update):.0%} of each other")
+        for ax in (left, right):
             ax.set_xscale("log")
             ax.minorticks_off()
     return figure
@@ -35,6 +36,14 @@ def leader(curves: dict[str, tuple]) -> str:
     """Return the curve that is lowest where the shortest one ends."""
     end = min(x[-1] for x, _ in curves.values())
     return min(curves, key=lambda label: np.interp(end, *curves[label]))
+
+
+def apart(curves: dict[str, tuple]) -> float:
+    """By how much the curves differ where the shortest one ends, the slip left out."""
+    own = [curve for label, curve in curves.items() if label != SLIP]
+    end = min(x[-1] for x, _ in own)
+    losses = [np.interp(end, *curve) for curve in own]
+    return max(losses) / min(losses) - 1
 
 
 def inputs_figure(inputs: dict[str, tuple]):
@@ -61,7 +70,7 @@ def descent_figure(paths: dict[str, list[float]]):
 
 def weights_figure(weights: dict[str, Any]):
     """What the units look for."""
-    figure, axes = plt.subplots(1, len(weights), figsize=(8, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, len(weights), figsize=(8, 3.2), layout="constrained")
     for ax, (name, W) in zip(axes, weights.items(), strict=True):
         weight_image(W, ax).set_title(name)
     figure.suptitle("Weights of one neuron: orange pixels speak for an 8, purple for a 3")

@@ -17,44 +17,27 @@ def main(config: Config) -> None:
         # Two threads: much of the work is compiling, which releases Python's GIL
         with common.progress("kinds of networks") as report, futures.ThreadPoolExecutor(2) as pool:
             measured = [pool.submit(birth.born, config, kind) for kind in kinds]
-            fitted = [pool.submit(training.trained, config, kind) for kind in kinds]
+            train = kinds if config.num_seeds else []
+            fitted = [pool.submit(training.trained, config, kind) for kind in train]
             rows = []
             for done, future in enumerate(measured, start=1):
                 future.result()
-                report(done, 2 * len(kinds))
+                report(done, len(kinds) + len(train))
             found = [future.result() for future in measured]
             results.csv(birth.rows(found), "_birth")
             for done, future in enumerate(fitted, start=1 + len(kinds)):
                 rows += future.result()
                 results.csv(rows, "_trained")
-                report(done, 2 * len(kinds))
-        table = [summary(b, own.result()) for b, own in zip(found, fitted, strict=True)]
+                report(done, len(kinds) + len(train))
+        table = [birth.summary(b) for b in found]
+        if train:
+            reached = [training.summary(own.result()) for own in fitted]
+            table = [row | own for row, own in zip(table, reached, strict=True)]
         results.csv(table)
         common.table(f"{config.depth} layers of {config.width} units: what cures them?", table)
         print(NOTE)
-        results.figure(figures.cures(config, found, table))
-
-
-def summary(b, rows: common.Rows) -> dict:
-    """Return the numbers of one kind."""
-    import numpy as np
-
-    from experiments.remedies.training import best
-
-    rate, accuracies = best(rows)
-    predicted = b.predicted.mean if b.predicted else [np.nan] * 2
-    return {
-        "activation": b.kind.activation,
-        "init": b.kind.init,
-        "cure": b.kind.cure,
-        "decades at birth": b.change,
-        "predicted": float(predicted[0] - predicted[-2]),
-        "largest |z|": float(np.abs(b.z).max()) if b.predicted else np.nan,
-        "best rate": rate,
-        "accuracy": float(np.mean(accuracies)),
-        "lowest": min(accuracies),
-        "highest": max(accuracies),
-    }
+        if train:
+            results.figure(figures.cures(config, found, table))
 
 
 NOTE = """

@@ -72,3 +72,16 @@ def rows(found: list[Born]) -> common.Rows:
         for b in found
         for l in range(b.measured.shape[1])
     ]  # fmt: skip
+
+
+def summary(b: Born) -> dict[str, Any]:
+    """Return the numbers of one kind."""
+    predicted = b.predicted.mean if b.predicted else [np.nan] * 2
+    return {
+        "activation": b.kind.activation,
+        "init": b.kind.init,
+        "cure": b.kind.cure,
+        "decades at birth": b.change,
+        "predicted": float(predicted[0] - predicted[-2]),
+        "largest |z|": float(np.abs(b.z).max()) if b.predicted else np.nan,
+    }

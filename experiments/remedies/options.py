@@ -33,7 +33,7 @@ class Config(common.Options):
     learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)
     """of gradient descent; the best of them is shown"""
     num_seeds: int = 3
-    """networks trained with each learning rate, of each kind"""
+    """networks trained with each learning rate, of each kind; 0: gradients at birth only"""
     num_samples: int = 512
     """digits that they learn"""
     batch_size: int = 32
@@ -51,7 +51,8 @@ def check(config: Config) -> None:
     for name in config.cures:
         if name not in CURES:
             raise checks.unknown_name("cure", name, CURES)
-    common.check_integers(config, "depth", "num_seeds", "batch_size", "epochs")
+    common.check_integers(config, "depth", "batch_size", "epochs")
+    common.check_integers(config, "num_seeds", at_least=0)
     common.check_integers(config, "width", at_least=3)  # a norm over fewer lets nothing through
     common.check_integers(config, "num_nets", at_least=2)  # for a standard deviation
     common.check_positive(config, "learning_rates")

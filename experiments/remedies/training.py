@@ -48,3 +48,14 @@ def best(rows: common.Rows) -> tuple[float, list[float]]:
     }
     rate = max(own, key=lambda rate: np.mean(own[rate]))
     return rate, own[rate]
+
+
+def summary(rows: common.Rows) -> dict[str, float]:
+    """Return the best learning rate of one kind, and what its seeds reached with it."""
+    rate, accuracies = best(rows)
+    return {
+        "best rate": rate,
+        "accuracy": float(np.mean(accuracies)),
+        "lowest": min(accuracies),
+        "highest": max(accuracies),
+    }

@@ -37,7 +37,7 @@ def draw_bits(rows: list[dict]):
     unchanged_bits(rows, axes)
     for ax, (act, one) in zip(axes, own.items(), strict=True):
         stay, zero = (f"{unmoved(one)[name]:.0%}" for name in ("unchanged", "zero gradient"))
-        ax.set_title(f"{act}, {one[0]['init']}: {stay} unchanged, {zero} have gradient 0")
+        ax.set_title(f"{act}, {one[0]['init']}:\n{stay} unchanged,\ngradient 0 in {zero}")
     told, depth = unmoved(own["sigmoid"]), own["sigmoid"][0]["depth"]
     figure.suptitle(
         f"After one step of gradient descent {told['frozen']} of the {told['layers']} layers of a "
@@ -127,7 +127,7 @@ def unchanged_bits(rows, axes):
         ax.spines[["top", "right"]].set_visible(False)
         ax.label_outer()
     bar = axes[0].figure.colorbar(image, ax=list(axes), pad=0.02)
-    bar.set_label("share of weights that did not change by one bit")
+    bar.set_label("share of weights unchanged")
     return axes
 
 

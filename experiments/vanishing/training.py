@@ -75,13 +75,12 @@ def train(config: Config, report) -> list[dict]:
             J, many, X, Y, batch_size=BATCH, optimizer=optax.sgd, epochs=config.train_epochs,
             learning_rates=np.repeat(rates, len(seeds)),
         )  # fmt: skip
-        accuracies = np.where(history.diverged, 0.0, history.accuracy[:, -1])
+        diverged = np.asarray(history.diverged)
+        accuracies = np.where(diverged, 0.0, history.accuracy[:, -1])
         medians = np.median(accuracies.reshape(len(rates), -1), axis=1)
         best = int(medians.argmax())
         row = {"activation": act, "init": INITS[act], "depth": depth, "rate": rates[best]}
-        rows.append(
-            row | {"accuracy": float(medians[best]), "overflows": int(history.diverged.sum())}
-        )
+        rows.append(row | {"accuracy": float(medians[best]), "overflows": int(diverged.sum())})
         report(done, len(cells))
     return rows
 

@@ -115,14 +115,14 @@ def _evaluator(activation: Activation) -> Callable:
     derivative = activation.derivative
 
     @jax.jit
-    def both(Z, *slope):
+    def values(Z, *slope):
         A = activation.fn(Z, *slope)
         return A, derivative(Z, A, *slope)
 
     def evaluate(Z, *slope):
         with in_float64():
-            A, d = both(jnp.asarray(Z), *map(jnp.float64, slope))
-            A, d = np.asarray(A, np.float64), np.asarray(d, np.float64)
+            A, d = values(jnp.asarray(Z), *map(jnp.float64, slope))
+            A, d = np.asarray(A, np.float64), np.asarray(d, np.float64)  # fn may have used less
         if A.shape != Z.shape or d.shape not in (Z.shape, ()):
             raise ValueError(
                 f"activation {activation.name!r}: fn and derivative must be elementwise, but Z of "

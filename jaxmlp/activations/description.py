@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,3 +80,20 @@ def derivative_needs_z(activation: Activation) -> bool:
     jaxpr = jax.make_jaxpr(activation.derivative)(Z, Z, *slope).jaxpr
     read = [v for eqn in jaxpr.eqns for v in eqn.invars] + list(jaxpr.outvars)
     return any(v is jaxpr.invars[0] for v in read)
+
+
+def steepest(act: Activation, *learned: jax.Array) -> Any:
+    """Return max |act'| over |z| <= 20; with a learned slope, over z = -1 and 1."""
+    assert act.derivative is not None
+    if not learned:
+        return _steepest(act)
+    Z = jnp.asarray([-1.0, 1.0], learned[0].dtype)  # enough: PReLU's act' is constant on each side
+    return jnp.max(jnp.abs(act.derivative(Z, act.fn(Z, *learned), *learned)))
+
+
+@functools.cache
+def _steepest(act: Activation) -> float:
+    assert act.derivative is not None
+    with jax.ensure_compile_time_eval():
+        Z = jnp.linspace(-20, 20, 8001)  # chosen: 0.005 apart, 0 and round numbers among them
+        return float(jnp.max(jnp.abs(act.derivative(Z, act.fn(Z)))))

@@ -47,6 +47,7 @@ def spiral(
             "without a key, spiral() is the published set (num_classes=3, points_per_class=100, "
             f"noise=0.2), got ({num_classes}, {points_per_class}, {noise}): pass a key as well"
         )
+    # The arms, as arrays (classes, points)
     starts = np.arange(num_classes) * (4 if num_classes == 3 else 2 * np.pi / num_classes)
     r = np.linspace(0, 1, points_per_class)
     t = np.linspace(starts, starts + 4, points_per_class, axis=1) + noise * normals

@@ -34,6 +34,7 @@ def statistics(activation, sigma_w2, sigma_b2, q1, widths, stream: Stream):
     Args:
       sigma_w2: of layers 1..L. q1: variance of z[1]. widths: of layers 1..L-1.
     """
+    # Draw the networks, in batches that fit in memory
     num = int(np.clip(UNITS // sum(widths), FEWEST, MOST))
     size, rng = max(1, AT_ONCE // sum(widths)), np.random.default_rng(0)
     parts = []
@@ -43,6 +44,7 @@ def statistics(activation, sigma_w2, sigma_b2, q1, widths, stream: Stream):
                 activation, sigma_w2, sigma_b2, q1, widths, stream, min(size, num - i), rng
             )
             parts.append(_backward(rows, sigma_w2, sigma_b2, stream, rng))
+    # Refuse numbers out of range, and too few networks that are not silent
     log_T = np.concatenate(parts, axis=1)
     if np.isnan(log_T).any() or (log_T == np.inf).any():
         raise ValueError(

@@ -79,7 +79,7 @@ class Units(NamedTuple):
 
     With f = `phi^2 / E phi^2` and g = `phi'^2 xi^2 / E phi'^2`, xi standard normal:
     log_square, log_slope2: ln E phi^2 and ln E phi'^2.
-    square_var: the variance of f. both: the covariance of f and g. rho: their correlation.
+    square_var: the variance of f. cov: the covariance of f and g. rho: their correlation.
     log_u, log_u_sd: mean and standard deviation of ln(1 + u), 1 + u the mean of g over n units; by
     the gamma distribution of the same variance.
     pull: `E z phi phi' / E phi^2`. regression: the slope of the regression of `z phi phi'` on
@@ -89,7 +89,7 @@ class Units(NamedTuple):
     log_square: np.ndarray
     log_slope2: np.ndarray
     square_var: np.ndarray
-    both: np.ndarray
+    cov: np.ndarray
     rho: np.ndarray
     log_u: np.ndarray
     log_u_sd: np.ndarray
@@ -136,11 +136,15 @@ def _table(activation, low: int, high: int, n: int) -> Table:
     known = var > 1e-12 * f4  # a smaller one is the rounding error of f4 - f2^2
     regression = np.divide(covariance, var, out=np.zeros_like(var), where=known)
     with np.errstate(divide="ignore", invalid="ignore"):  # phi' may be below the range of float64
-        square_var, slope2_var, both = var / f2**2, 3 * d4 / d2**2 - 1, f2d2 / (f2 * d2) - 1
+        square_var, slope2_var, cov = (
+            var / f2**2,
+            3 * d4 / d2**2 - 1,
+            f2d2 / (f2 * d2) - 1,
+        )
         scale, shape = np.sqrt(square_var * slope2_var), n / slope2_var
-        rho = np.clip(np.divide(both, scale, out=np.zeros_like(scale), where=scale > 0), -1, 1)
+        rho = np.clip(np.divide(cov, scale, out=np.zeros_like(scale), where=scale > 0), -1, 1)
         units = Units(
-            np.log(f2), np.log(d2), square_var, both, rho, digamma(shape) - np.log(shape),
+            np.log(f2), np.log(d2), square_var, cov, rho, digamma(shape) - np.log(shape),
             np.sqrt(polygamma(1, shape)), root * gfd / f2, regression, g2d2 / d2,
         )  # fmt: skip
     return Table(low, units)
@@ -208,7 +212,7 @@ def _backward(x, units: Units, y, log_u, p, log_w, log_b, n, rng):
     """
     log_chi, log_weights = log_w + units.log_slope2, log_w + units.log_square
     log_V = np.logaddexp(log_b, log_weights)
-    s = (1 + units.both) * np.exp(log_weights - y) / n
+    s = (1 + units.cov) * np.exp(log_weights - y) / n
     # s (p^2 - 1) is at least -s. Below about n = 2, s may exceed 1, which leading order does not
     # describe. Chosen: it is kept above -0.9, so that the log exists
     gained = log_chi + log_u + np.log1p(np.maximum(s * (p**2 - 1), -0.9))

@@ -234,8 +234,8 @@ def in_microbatches(one: Callable, merge: Callable, size: int, X, Y):
 
     # A loop over the whole microbatches, merging means as it goes
     def merged(so_far, before, means, k):
-        both = merge(so_far, before, means, k)
-        return jax.tree.map(lambda x, y: y.astype(x.dtype), so_far, both)
+        joined = merge(so_far, before, means, k)
+        return jax.tree.map(lambda x, y: y.astype(x.dtype), so_far, joined)
 
     def body(carry, batch):
         so_far, before = carry

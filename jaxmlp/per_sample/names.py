@@ -40,10 +40,10 @@ def check_microbatch_size(names: tuple, microbatch_size: Any) -> None:
     if microbatch_size is None:
         return
     checks.integer("microbatch_size", microbatch_size, at_least=1)
-    own = [label(name) for name in names if callable(name)]
-    if own:
+    users = [label(name) for name in names if callable(name)]
+    if users:
         raise ValueError(
-            f"microbatch_size cannot be combined with a readout of your own ({own[0]}): how its "
+            f"microbatch_size cannot be combined with a readout of your own ({users[0]}): how its "
             "readings of several microbatches belong together is not known"
         )
 

@@ -29,6 +29,7 @@ def clipped_grad(J: Objective, params, X, Y, *, size: int, max_norm: Any) -> Any
         return readouts.norms(*pair), pair.dZ, pair.direct
 
     def one(x, y):
+        # First the norms over all layers, then the sum of the weighted gradients
         found = walked(J, stored, x, y, read)
         weights = clip_factors([norms for norms, *_ in found.readings], max_norm)
         return _weighted_sums(J, found, weights), None

@@ -33,11 +33,13 @@ def page(
       data: the scripts read it as `DATA`. NaN becomes null, infinity "inf" or "-inf".
       provenance: what made the page; it is written at its foot.
     """
+    # The foot
     made = "".join(
         f"<dt>{html.escape(str(name))}</dt><dd>{html.escape(str(value))}</dd>"
         for name, value in (provenance or {}).items()
     )
     foot = f"<footer><h2>What made this page</h2><dl>{made}</dl></footer>" if made else ""
+    # Data and scripts, in the file itself
     embedded = "" if data is None else f'<script id="data" type="application/json">{text_of(data)}'
     embedded += "</script>" if embedded else ""
     read = "const DATA = JSON.parse(document.getElementById('data').textContent);"

@@ -1,4 +1,4 @@
-"""How a result prints: one line that says what it is, and a short table; as text and as HTML."""
+"""Printing results, as text and as HTML: a line that names the result, and a short table."""
 
 import html
 import textwrap
@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmlp.report.table import Rows, as_html, as_text
 
-SHOWN = 12  # rows of a table; of more, so many at equal distances
+SHOWN = 12  # chosen: the most rows of a table; of more, 12 at equal distances are shown
 
 
 class Shown(NamedTuple):
@@ -22,7 +22,7 @@ class Shown(NamedTuple):
 
 
 def text_of(result: Any, shown: Callable[[Any], Shown]) -> str:
-    """Return a result as text, as `shown(result)` says, the note in lines of 80 characters."""
+    """Return what `shown(result)` gives as text, with the note in lines of 80 characters."""
     line, rows, forms, note = _shown(result, shown)
     table = as_text(rows, forms) if rows else ""
     above = "\n".join(part for part in (line, table) if part)
@@ -30,17 +30,17 @@ def text_of(result: Any, shown: Callable[[Any], Shown]) -> str:
 
 
 def html_of(result: Any, shown: Callable[[Any], Shown]) -> str:
-    """Return a result as HTML for a notebook, as `shown(result)` says."""
+    """Return what `shown(result)` gives as HTML for a notebook."""
     line, rows, forms, note = _shown(result, shown)
     below = f"<p>{html.escape(note)}</p>" if note else ""
     return as_html(rows, line, forms=forms) + below
 
 
 def _shown(result: Any, shown: Callable[[Any], Shown]) -> Shown:
-    """A result as it shows itself, or, where its numbers do not allow that, by its arrays.
+    """Return `shown(result)`; if that raises, a row for each array of the result.
 
-    Under a trace there are no numbers, a vmapped result has one more axis, and `jax.tree.map` may
-    leave anything in its fields. None of that may raise: repr is what a debugger calls.
+    It raises if there are no numbers: under a trace, with one more axis under vmap, or with what
+    `jax.tree.map` has left in the fields. But repr must not raise, because debuggers call it.
     """
     try:
         return shown(result)
@@ -50,12 +50,13 @@ def _shown(result: Any, shown: Callable[[Any], Shown]) -> Shown:
 
 
 def every_few(columns: Mapping[str, Any], number: str) -> list[dict[str, Any]]:
-    """Return rows of columns of equal length, at most SHOWN, with their number from 1 on.
+    """Return the rows of columns of equal length, at most SHOWN, numbered from 1.
 
-    A column that is None is left out; a NaN is an empty cell.
+    A column that is None is left out. NaN becomes an empty cell.
 
     Raises:
-      ValueError: for what is no array of one axis; TypeError: for a tracer.
+      ValueError: for anything but arrays of one axis.
+      TypeError: for a tracer.
 
     Example:
       >>> every_few({"loss": np.array([3.0, 2.0]), "accuracy": None}, "epoch")
@@ -67,13 +68,12 @@ def every_few(columns: Mapping[str, Any], number: str) -> list[dict[str, Any]]:
     numbers = {name: np.asarray(x, float) for name, x in columns.items()}
     (length,) = {len(x) for x in numbers.values()}
     picked = np.unique(np.linspace(0, length - 1, min(length, SHOWN)).round().astype(int))
-    return [
-        {number: int(i) + 1} | {name: _or_none(x[i]) for name, x in numbers.items()} for i in picked
-    ]
+    cells = {name: [None if np.isnan(v) else float(v) for v in x] for name, x in numbers.items()}
+    return [{number: int(i) + 1} | {name: x[i] for name, x in cells.items()} for i in picked]
 
 
 def arrays(fields: Mapping[str, Any]) -> Rows:
-    """Return a row for each array: dtype, shape, and its numbers where they may be looked at.
+    """Return a row for each array: dtype, shape, and its numbers if they can be read.
 
     Fields that are None are left out.
     """
@@ -92,17 +92,13 @@ def arrays(fields: Mapping[str, Any]) -> Rows:
 
 
 def _numbers(value: Any) -> dict[str, float]:
-    """Smallest, largest and rms; nothing of a tracer, a deleted buffer or one on another host."""
+    """Return smallest, largest and rms; {} for a tracer, a deleted buffer, one of another host."""
     try:
         x = np.asarray(value, float)
         size = float(np.abs(x).max())
-        scale = size if 0 < size < np.inf else 1.0  # else squares would leave the range
+        scale = size if 0 < size < np.inf else 1.0  # scaled, because squares may leave the range
         with np.errstate(all="ignore"):
             rms = scale * float(np.sqrt(np.mean((x / scale) ** 2)))
         return {"smallest": float(x.min()), "largest": float(x.max()), "rms": rms}
-    except Exception:  # whatever it is, it has no numbers to show
+    except Exception:  # it has no numbers that can be shown
         return {}
-
-
-def _or_none(x: Any) -> float | None:
-    return None if np.isnan(x) else float(x)

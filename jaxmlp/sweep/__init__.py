@@ -4,7 +4,8 @@ from jaxmlp.sweep.depth import Planned, depth_sweep, plan
 from jaxmlp.sweep.engine import measure
 from jaxmlp.sweep.grid import Job, Network
 from jaxmlp.sweep.run import WorkersDied, run, workers
-from jaxmlp.sweep.table import VERDICTS, SweepTable, verdict
+from jaxmlp.sweep.summary import VERDICTS, verdict
+from jaxmlp.sweep.table import SweepTable
 from jaxmlp.sweep.training import training_sweep
 
 __all__ = [

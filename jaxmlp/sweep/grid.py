@@ -172,7 +172,7 @@ def _described(acts: Any, inits: Any) -> tuple[list[Activation], list[Initialize
                 f"{kind} must have different names, but {twice[0]!r} stands twice: rows of the "
                 "table are told apart by name"
             )
-    for act in acts:
+    for act in acts:  # the smallest network with the activation
         check_hand(Objective(MLP((1, 1, 1), hidden=act, output="linear"), "mse"))
     return acts, inits
 

@@ -37,11 +37,11 @@ def predictions(networks: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any
         with contextlib.suppress(ValueError):
             w2, b2 = meanfield.variances(init, [width] * (depth + 2))
             narrow = width if depth <= MOST_LAYERS else None
-            told = meanfield.predict(
-                act, w2, b2, depth, width=narrow, residual=residual, norm=norm
+            found = meanfield.predict(
+                act, w2, b2, depth, c0=1.0, width=narrow, residual=residual, norm=norm
             )  # fmt: skip
-            mean = told.log10_delta if told.mean is None else told.mean
-            band = (told.low, told.high) if told.low is not None else (mean * float("nan"),) * 2
+            mean = found.log10_delta if found.mean is None else found.mean
+            band = (found.low, found.high) if found.low is not None else (mean * float("nan"),) * 2
             menus = {"activation": act, "init": init, "width": width, "depth": depth}
             menus |= {"step": 0} if "step" in network else {}
             yield menus | {"remedy": remedy(network), "mean": mean, "low": band[0], "high": band[1]}

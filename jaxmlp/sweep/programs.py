@@ -161,6 +161,7 @@ def _layers(plan: Plan, drawn: Drawn, numbers: Numbers, *, back: bool = False) -
 
     The quick way back needs no slopes, because act' was kept on the way forward.
     """
+    # The activation is a choice by number, so that one program serves all of them
     act = Choice(plan.functions, numbers.which)
     slopes = jnp.array([act.slope or 0.0 for act in plan.functions])[numbers.which]
     learned = any(act.slope is not None for act in plan.functions) and not (back and plan.quick)
@@ -199,8 +200,8 @@ def compiled(function: Callable) -> Any:
 @functools.cache
 def _options() -> dict[str, Any]:
     """Return the options above if this is a CPU: those that jaxlib knows and XLA_FLAGS leaves."""
-    known, said = {}, os.environ.get("XLA_FLAGS", "")
-    wanted = {name: value for name, value in _CPU.items() if name not in said}
+    known, flags = {}, os.environ.get("XLA_FLAGS", "")
+    wanted = {name: value for name, value in _CPU.items() if name not in flags}
     for name, value in wanted.items() if jax.default_backend() == "cpu" else ():
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             jax.jit(lambda: 0).lower().compile(compiler_options={name: value})

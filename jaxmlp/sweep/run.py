@@ -129,6 +129,7 @@ def collect(
         run(measure, jobs, keep=found.update, **options)
         return lambda: {network: found[network] for network in networks}
 
+    # Into the store, and back from it when the rows are needed
     with Store(store, about) as kept:
 
         def keep(results: dict) -> None:
@@ -204,6 +205,7 @@ def _take_next(futures: dict[Future, Any], keep: Callable, finish: Callable) -> 
     time.sleep(_GATHER)
     done = [future for future in futures if future.done()]
     finished = [future for future in done if future.exception() is None]
+    # Keep first, so that no result is lost if another job failed
     results = {key: rows for future in finished for key, rows in future.result().items()}
     if results:
         keep(results)
@@ -263,13 +265,13 @@ def workers(number: int) -> Callable[[], ProcessPoolExecutor]:
       >>> import jaxmlp
       >>> executor = jaxmlp.sweep.workers(2)  # jaxmlp.depth_sweep(..., executor=executor)
     """
-    return functools.partial(_worker_pool, number)
 
+    def pool() -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        count = context.Value("i", 0)  # how many workers have started, for their share of the cores
+        return ProcessPoolExecutor(number, context, _begin_worker, (count, number))
 
-def _worker_pool(number: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    count = context.Value("i", 0)
-    return ProcessPoolExecutor(number, context, _begin_worker, (count, number))
+    return pool
 
 
 def _begin_worker(count: Any, number: int) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from jaxmlp import checks, report
-from jaxmlp.flow_report import ROOM
 from jaxmlp.sweep import pages
 from jaxmlp.sweep.grid import Network, several
 from jaxmlp.sweep.store import Rows, Store
+from jaxmlp.sweep.summary import UNKNOWN, beside, change_of, spread, verdict
 
 Columns = dict[str, np.ndarray]
 
@@ -26,9 +25,7 @@ REMEDIES = ("residual", "norm")
 _SWEEP = ("loss", "dtype", "data", "engine")
 _TRAINING = ("objective", "optimizer", "dtype", "data", "engine", "learning_rate", "step")
 _SCORES = ("loss", "accuracy", "validation_loss", "validation_accuracy", "diverged")
-MOST_NETWORKS = 20  # that a notebook shows
-PREDICTED = 3.0  # standard deviations within which a network is as predicted: 99.7% of all are
-VERDICTS = ("vanishing", "healthy", "exploding", "not finite", "incomplete")
+MOST_NETWORKS = 20  # chosen: the most networks that a notebook shows
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -36,11 +33,11 @@ class SweepTable:
     """Hold a sweep, one row for each network and layer, as named columns of equal length.
 
     Columns: activation, init, depth, width, seed; layer (1..L), distance = L - layer; every field
-    of `GradientFlow`; residual, norm (None for none); loss; and what a store tells apart: dtype,
-    data (of X and Y, the first digits of their SHA-256), engine (its version). That of a
-    `training_sweep` has a step, learning_rate and optimizer too; there `loss` is a number and
-    `objective` its name. With `theory=True` a `depth_sweep` adds predicted, sd and z. `len(table)`
-    counts its rows, as that of a data frame.
+    of `GradientFlow`; residual, norm (None without); loss, dtype, data (the first digits of the
+    SHA-256 of X and Y) and engine (its version). The table of a `training_sweep` also has step,
+    learning_rate, optimizer and the scores; its `loss` is a number, and `objective` is the name of
+    the loss. With `theory=True` a `depth_sweep` adds predicted, sd and z. `len(table)` is the
+    number of rows, as of a data frame.
     """
 
     _source: Columns | Callable[[], Columns]
@@ -141,18 +138,20 @@ class SweepTable:
 
         dS is the derivative of the stream; in networks without a residual it is dZ.
 
-        `log10_change` = log10 of the norm at the first hidden layer over that at the last one;
-        `factor_per_layer` = the geometric mean of the steps between them (NaN for one hidden
-        layer). `verdict`: "healthy" if the norm changes by less than 2 decades in all, which one
-        learning rate bridges, or by a factor between `vanishing` and `exploding` a layer; else
-        "vanishing" or "exploding"; "not finite" if a number left the range, "incomplete" (with NaN)
-        for a network of which the table lacks layers.
+        log10_change: log10 of the norm at the first hidden layer over that at the last one.
+        factor_per_layer: the geometric mean of the steps between them; NaN for one hidden layer.
+        verdict: "healthy" if the norm changes by less than 2 decades in all, with which one
+          learning rate copes, or by a factor between `vanishing` and `exploding` a layer; else
+          "vanishing" or "exploding"; "not finite" if a number left the range; "incomplete", with
+          NaN, if the table lacks layers.
 
-        With `over_seeds` one dict for each cell, medians over its networks, with their spread:
-        `networks`, their number, and of log10_change `change_sd` (with n - 1; NaN for one network),
-        `change_q25` and `change_q75`, quartiles. Of a table with theory also `predicted` and
-        `predicted_sd`, what mean field says of log10_change, and `z`, their difference in standard
-        errors; the verdict goes on ", as predicted for width n" if |z| is at most 3.
+        With `over_seeds` there is one dict for each cell of the grid, with medians over its
+        networks, their number `networks`, and the spread of log10_change: `change_sd` (with n - 1;
+        NaN for one network) and the quartiles `change_q25`, `change_q75`.
+
+        A table with theory also gives `predicted` and `predicted_sd`, the prediction of
+        log10_change, and `z`, the difference in standard errors. If |z| is at most 3, the verdict
+        ends with ", as predicted for width n".
         """
         if not 0 < vanishing < exploding:
             raise ValueError(f"expected 0 < vanishing < exploding, got {vanishing} and {exploding}")
@@ -168,34 +167,28 @@ class SweepTable:
         found = []
         for network, measured in cells.items():
             row = dict(zip(shown, map(_plain, network), strict=True))
-            row |= {name: float(np.median([own[name] for own in measured])) for name in measured[0]}
+            row |= {name: float(np.median([one[name] for one in measured])) for name in measured[0]}
             steps, change = row["depth"] - 1, row["log10_change"]
             row["factor_per_layer"] = 10.0 ** (change / steps) if steps else np.nan
-            changes = np.array([own["log10_change"] for own in measured])
-            row |= _spread(changes) if over_seeds else {}
+            changes = np.array([one["log10_change"] for one in measured])
+            row |= spread(changes) if over_seeds else {}
             row["verdict"] = verdict(change, steps, vanishing, exploding)
             if "predicted" in row:
-                row |= _beside(row, len(changes))
+                row |= beside(row, len(changes))
             found.append(row | ({"verdict": "incomplete"} if network in incomplete else {}))
         return found
 
     def _measured(self, rows: slice) -> dict[str, float]:
-        """What the summary says of one network; NaN if it lacks layers."""
+        """Return the summary's numbers of one network; NaN if it lacks layers."""
         whole = self._is_whole(rows)
         scores = [name for name in _SCORES if self._trained and name in self._columns]
         found = {name: float(self._columns[name][rows][0]) for name in scores}
-        first, last = self._columns["log10_stream"][rows][[0, -2]].tolist() if whole else _UNKNOWN
-        # -inf minus -inf is no change
-        change = first - last if not (first == last == -np.inf) else -np.inf
-        found |= {"log10_first": first, "log10_last": last, "log10_change": change}
-        if "predicted" in self._columns:
-            mean, sd = (self._columns[name][rows] for name in ("predicted", "sd"))
-            ends = (x[[0, -2]].tolist() if whole else _UNKNOWN for x in (mean, sd))
-            (first, last), (most, least) = ends
-            # Steps are nearly independent, so their variances add up
-            spread = math.sqrt(max(most**2 - least**2, 0.0)) if whole else np.nan
-            found |= {"predicted": first - last, "predicted_sd": spread}
-        return found
+        ends = {
+            name: self._columns[name][rows][[0, -2]].tolist() if whole else UNKNOWN
+            for name in ("log10_stream", "predicted", "sd")
+            if name in self._columns
+        }
+        return found | change_of(**ends)
 
     def _is_whole(self, rows: slice) -> bool:
         return rows.stop - rows.start == self._columns["depth"][rows][0] + 1
@@ -209,7 +202,7 @@ class SweepTable:
         return [slice(a, b) for a, b in itertools.pairwise([*starts, len(keys)])]
 
     def _key(self, row: int) -> tuple:
-        """What tells the network of a row from all others."""
+        """Return what distinguishes the network of a row from all others."""
         values = (_plain(self._columns[name][row]) for name in (*NETWORK, *REMEDIES, *self._told))
         return tuple(None if v != v else v for v in values)  # NaN
 
@@ -243,6 +236,7 @@ class SweepTable:
             name: [None if v is None else str(v) for v in column] if name in as_text else column
             for name, column in self._columns.items()
         }
+        # With polars, or else with pyarrow
         with contextlib.suppress(ModuleNotFoundError):
             import polars  # pyright: ignore[reportMissingImports]
 
@@ -308,55 +302,6 @@ def _held(column: np.ndarray) -> str:
     values = values if column.dtype == object else sorted(values)
     shown = ", ".join(map(repr, values[:12]))
     return f"it holds {shown}" + (f" and {len(values) - 12} more" if len(values) > 12 else "")
-
-
-_UNKNOWN = (np.nan, np.nan)
-
-
-def _spread(changes: np.ndarray) -> dict[str, float]:
-    """How the networks of a cell differ; NaN where a gradient is exactly 0."""
-    n, finite = len(changes), np.isfinite(changes).all()
-    low, high = np.quantile(changes, (0.25, 0.75)) if finite else _UNKNOWN
-    sd = float(np.std(changes, ddof=1)) if finite and n > 1 else np.nan
-    return {"networks": n, "change_sd": sd, "change_q25": float(low), "change_q75": float(high)}
-
-
-def _beside(row: Mapping[str, Any], n: int) -> dict[str, Any]:
-    """Hold a summary's median of n networks against theory."""
-    error = row["predicted_sd"] * median_error(n)
-    off = row["log10_change"] - row["predicted"]
-    with np.errstate(all="ignore"):
-        z = 0.0 if off == 0 else float(np.divide(off, error))
-    word = f", as predicted for width {row['width']}" if abs(z) <= PREDICTED else ""
-    return {"z": z, "verdict": row["verdict"] + word}
-
-
-def median_error(n: int) -> float:
-    """Return the standard error of the median of n normal numbers over their sd, or a bit more.
-
-    The median of one or two is their mean; that of many has the variance pi / (2 n).
-    """
-    return 1 / math.sqrt(n) if n <= 2 else math.sqrt(math.pi / (2 * n))
-
-
-def verdict(
-    log10_change: float, steps: int, vanishing: float = 0.97, exploding: float = 1.03
-) -> str:
-    """Return "vanishing", "healthy", "exploding", or "not finite" for NaN and inf.
-
-    Args:
-      log10_change: what so many steps from layer to layer make of the norm; -inf is vanishing.
-      vanishing, exploding: factors a layer; between them a network of any depth is healthy, as is
-        one that changes by less than 2 decades in all.
-    """
-    if np.isnan(log10_change) or log10_change == np.inf:
-        return VERDICTS[3]
-    if abs(log10_change) < ROOM:
-        return VERDICTS[1]
-    a_layer = log10_change / steps
-    if a_layer < np.log10(vanishing):
-        return VERDICTS[0]
-    return VERDICTS[1] if a_layer <= np.log10(exploding) else VERDICTS[2]
 
 
 def table_columns(results: Mapping[Network, Rows], **sweep: Any) -> Columns:

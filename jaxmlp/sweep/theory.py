@@ -1,4 +1,4 @@
-"""What mean-field theory says of the networks of a sweep whose problem it describes."""
+"""Predictions of mean-field theory for the networks of a sweep, if it covers their problem."""
 
 import functools
 from typing import Any
@@ -13,14 +13,15 @@ Columns = dict[str, np.ndarray]
 
 
 def check_matched(X: Any, outputs: int, loss: str) -> None:
-    """Refuse a problem of which the theory does not speak.
+    """Refuse a problem that the theory does not cover.
 
-    It knows one input, and takes the derivative at the output to be independent of the weights.
+    The theory is for one input, and assumes that the derivative at the output is independent of the
+    weights.
 
     Raises:
       ValueError: for more than one sample, and for more outputs than the loss allows.
     """
-    most = 2 if loss == "cross_entropy" else 1  # softmax over two is one logit
+    most = 2 if loss == "cross_entropy" else 1  # a softmax over two outputs depends on one number
     if len(X) != 1 or outputs > most:
         raise ValueError(
             "theory=True needs one sample and one output (two under cross_entropy), got "
@@ -32,12 +33,12 @@ def check_matched(X: Any, outputs: int, loss: str) -> None:
 def predicted(
     network: Network, features: int, outputs: int, q0: float, num_nets: int = 1
 ) -> Prediction | None:
-    """Return what mean field predicts of a network by its names; None if it does not know it."""
+    """Return the prediction of mean field for a network; None if the theory does not cover it."""
     sizes = (features, *[network.width] * network.depth, outputs)
     try:
         return meanfield.predict(
             network.activation, *meanfield.variances(network.init, sizes), network.depth, q0,
-            c0=1.0,  # of an input with itself: nobody asks for correlations, which take long
+            c0=1.0,  # two equal inputs, because other correlations take long and are not needed
             width=network.width, num_nets=num_nets, residual=network.residual, norm=network.norm,
         )  # fmt: skip
     except ValueError:
@@ -47,11 +48,14 @@ def predicted(
 def with_theory(columns: Columns, networks: list[Network], X: Any, outputs: int) -> Columns:
     """Return the columns with `predicted`, `sd` and `z` of log10_stream relative to the output.
 
-    NaN in networks that the theory does not know. z is 0 where both are equal, as at the output.
+    They are NaN for networks that the theory does not cover. z is 0 if measurement and prediction
+    are equal, as at the output.
 
     Args:
-      networks: in the order of the rows. X: the one sample.
+      networks: in the order of the rows.
+      X: the one sample.
     """
+    # The predictions, one for all seeds of a network
     q0, known = float(np.mean(np.square(X, dtype=float))), functools.cache(predicted)
     means, sds = [], []
     for network in networks:
@@ -59,6 +63,7 @@ def with_theory(columns: Columns, networks: list[Network], X: Any, outputs: int)
         means.append(np.full(L, np.nan) if of is None else of.mean)
         sds.append(np.full(L, np.nan) if of is None else of.sd)
     mean, sd = np.concatenate(means), np.concatenate(sds)
+    # The measurements, relative to each network's last row
     stream = np.asarray(columns["log10_stream"], float)
     ends = np.cumsum([network.depth + 1 for network in networks]) - 1
     at_output = np.repeat(stream[ends], [network.depth + 1 for network in networks])

@@ -97,14 +97,14 @@ def save(path: Path, about: Identity, reached: Reached, records: list) -> None:
     trees = {"state": reached.state, "epochs": epochs_of(reached)}
     trees |= {f"record{i}": record for i, record in enumerate(records)}
     arrays = {name: _bare(leaf) for name, leaf in _named(trees).items()}
-    told = {"format": FORMAT, "run": about, "done": reached.done, "records": len(records)}
-    told["sha256"] = {name: digest(array) for name, array in arrays.items()}
+    header = {"format": FORMAT, "run": about, "done": reached.done, "records": len(records)}
+    header["sha256"] = {name: digest(array) for name, array in arrays.items()}
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
-        archive.writestr(JSON, json.dumps(told, indent=1))
+        archive.writestr(JSON, json.dumps(header, indent=1))
         archive.comment = bytes(DIGEST)  # the end of the file, where its own SHA-256 goes
     content = file.getvalue()[:-DIGEST]
 
@@ -184,50 +184,51 @@ def resumed(path: Path, resume: bool | str, about: Identity, fresh: Reached, rec
             f"{path} holds a checkpoint: resume=True goes on from it, another path begins anew"
         )
     try:
-        told, arrays = read(path)
+        header, arrays = read(path)
     except ValueError as error:
         before = previous_of(path)
         if resume != "previous":
             hint = f"; resume='previous' goes on from {before}" if before.exists() else ""
             raise ValueError(f"{error}{hint}") from None
-        told, arrays = read(before)
+        header, arrays = read(before)
         _copy(before, path)  # otherwise the next save would replace the only undamaged one
         warnings.warn(f"{error}: going on from the one before", UserWarning, stacklevel=3)
-    _refuse_another(path, told["run"], about)
+    _refuse_another(path, header["run"], about)
 
     # Put the arrays into the trees they came from
-    reached = fresh._replace(done=told["done"])
+    reached = fresh._replace(done=header["done"])
     trees = {"state": fresh.state, "epochs": epochs_of(fresh)}
     found = _filled(path, trees, arrays)
     records = [
         _filled(path, {f"record{i}": recorded}, arrays)[f"record{i}"]
-        for i in range(told["records"])
+        for i in range(header["records"])
     ]
     return reached._replace(state=found["state"], rows=[found["epochs"]]), records
 
 
 def read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """Return the description and the arrays of a file; refuse it if a byte has changed."""
+    """Return the header and the arrays of a file; refuse it if a byte has changed."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise ValueError(f"there is no checkpoint {path}") from None
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as members:
-            told = json.loads(members[JSON])
+            header = json.loads(members[JSON])
             arrays = {name: members[name] for name in members.files if name != JSON}
-        changed = [name for name in arrays if digest(arrays[name]) != told["sha256"].get(name)]
-        missing = sorted(set(told["sha256"]) - set(arrays))
+        changed = [name for name in arrays if digest(arrays[name]) != header["sha256"].get(name)]
+        missing = sorted(set(header["sha256"]) - set(arrays))
     except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError,
             TypeError, AttributeError, NotImplementedError, RuntimeError) as error:  # fmt: skip
         raise ValueError(f"checkpoint {path} is damaged: {error}") from None
+    # The digest of the file is behind the file, that of each array is in the header
     whole = hashlib.sha256(content[:-DIGEST]).hexdigest().encode() == content[-DIGEST:]
     if changed or missing or not whole:
         what = f"the SHA-256 of {(changed + missing + ['the file'])[0]} does not agree"
         raise ValueError(f"checkpoint {path} is damaged: {what}")
-    if told.get("format") != FORMAT:
-        raise ValueError(f"checkpoint {path} has format {told.get('format')}, expected {FORMAT}")
-    return told, arrays
+    if header.get("format") != FORMAT:
+        raise ValueError(f"checkpoint {path} has format {header.get('format')}, expected {FORMAT}")
+    return header, arrays
 
 
 def _refuse_another(path: Path, run: Mapping[str, str], about: Identity) -> None:
@@ -235,8 +236,8 @@ def _refuse_another(path: Path, run: Mapping[str, str], about: Identity) -> None
     differ = [name for name in about if run.get(name) != about[name]]
     if differ:
         shorter = [name for name in differ if not name.startswith("the formula")] or differ
-        said = (f"{name} was {_cut(run.get(name))}, is {_cut(about[name])}" for name in shorter)
-        raise ValueError(f"checkpoint {path} is of another run: {'; '.join(said)}")
+        changes = (f"{name} was {_cut(run.get(name))}, is {_cut(about[name])}" for name in shorter)
+        raise ValueError(f"checkpoint {path} is of another run: {'; '.join(changes)}")
 
 
 def _cut(text: Any) -> str:

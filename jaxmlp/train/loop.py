@@ -93,6 +93,7 @@ def start(run: Run, params, data: Data) -> tuple[State, Array]:
     loss = jnp.zeros((), jnp.promote_types(dtype, jnp.float32))
     share = jnp.zeros((), jnp.float32)
     validation = (None, None) if data.validation is None else (loss, share)
+    # The sums of an epoch start at 0, in the dtypes that a step gives
     compared = run.gradient == "compare"
     difference = jnp.zeros(run.J.mlp.num_layers, dtype) if compared else None
     state = State(
@@ -213,6 +214,7 @@ def _finish_epoch(run: Run, state: State, table: Epoch, row, data: Data):
         loss, accuracy = evaluate(run.J, state.params, *data.validation)
         epoch = epoch._replace(validation_loss=loss, validation_accuracy=accuracy)
     table = jax.tree.map(lambda column, x: column.at[row].set(x), table, epoch)
+    # The next epoch begins with sums of 0, unless this one was the last
     diverged = state.diverged
     if run.until_diverged:
         diverged = ~all_finite((epoch.loss, state.params))

@@ -120,11 +120,11 @@ def fit_many(
         return f"after {done()} of {n} x {units} {'steps' if epochs is None else 'epochs'}"
 
     with nothing_lost(where, lambda: _read(reached)), contextlib.closing(stages):
-        told = 0
+        reported = 0
         for reached in stages:  # noqa: B007, read by `done`
-            if progress is not None and done() > told:
-                told = done()
-                progress(told, n * units)
+            if progress is not None and done() > reported:
+                reported = done()
+                progress(reported, n * units)
     return _read(reached)
 
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from jaxmlp import backprop, checks, numerics, walk
 from jaxmlp import layer as arithmetic
+from jaxmlp.activations.description import steepest
 from jaxmlp.layer import Layer, Saved, Spec
-from jaxmlp.magnitudes import closed_shares, steepest
+from jaxmlp.magnitudes import closed_shares
 from jaxmlp.objective import Objective, check, divisor, mean_loss
 from jaxmlp.storage import canonical, grouped_like, in_container_of
 from jaxmlp.train.optimizers import as_optimizer
@@ -119,7 +120,7 @@ def panel(
 
     def record(params, X, Y, opt_state, step):
         params, X, Y = check(J, params, X, Y)
-        if num_samples is not None and num_samples < len(X):
+        if num_samples is not None and num_samples < len(X):  # evenly spaced samples
             rows = np.arange(num_samples) * len(X) // num_samples
             X, Y = X[rows], Y[rows]
         numbers = _panel(J, optimizer, recompute, params, opt_state, X, Y)

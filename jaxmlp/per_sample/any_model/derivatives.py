@@ -100,14 +100,14 @@ def _run(jaxpr, consts, values, where: tuple, uses: dict[tuple, Use], probes: di
         here = (*where, i)
         values = [read(atom) for atom in eqn.invars]
         within = {w: probe for w, probe in probes.items() if w[: len(here)] == here}
-        if within and here not in uses:
+        if within and here not in uses:  # a call of a program that has products inside
             results, found = _run_inner(eqn, values, here, uses, within)
             inputs |= found
         else:
             with eqn.ctx.manager:
                 results = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
             results = results if eqn.primitive.multiple_results else [results]
-        if here in uses:
+        if here in uses:  # a product with a weight: note A, and add the probe to Z
             use = uses[here]
             results = [results[0] + use.output(probes[here])]
             inputs[here] = use.input(values[1 - use.side])

@@ -101,7 +101,7 @@ def read_all(
     def one(x, y):
         losses, owns = derivatives(program, params, x, y)
         factors = None
-        if max_norm is not None:
+        if max_norm is not None:  # clipping needs the norms over all leaves first
             factors = clip_factors([readouts.norms(own) for own in owns], max_norm)
         readings = [[tool.read(own, factors) for own in owns] for tool in tools]
         wide = jnp.promote_types(losses.dtype, jnp.float32)

@@ -132,6 +132,7 @@ def _norms_by_products(A, dZ) -> Float[Array, " m"]:
     squares, parts = jnp.sum(K, (1, 2)), jnp.trace(K, axis1=1, axis2=2)
     cancelled = squares < CANCELLED * parts
 
+    # One sample after another only if one cancels: otherwise nothing is formed
     def by_gradient(a, dz, square):
         return numerics.norm(_contract("ti,to->io", a, dz))
 

@@ -174,9 +174,9 @@ def _follow(jaxpr, views: list, where: tuple, found: list) -> list:
         if not any(entering) or name == "stop_gradient":
             continue
         first = next(view for view in entering if view is not None)
-        if inner(eqn) is not None:
+        if inner(eqn) is not None:  # a call: follow the parameters inside
             outs = _follow(inner(eqn), entering, (*where, i), found)
-        elif name in LAYOUTS:
+        elif name in LAYOUTS:  # another view of the same parameter
             steps = (_step(eqn, k) for k in range(len(eqn.outvars)))
             outs = [View(first.leaf, (*first.steps, step)) for step in steps]
         elif name in SAME or (name == "convert_element_type" and _is_floating(eqn.outvars[0])):
@@ -210,6 +210,7 @@ def _note_product(eqn: Any, views: list, where: tuple, found: list) -> None:
     """Note the use of a weight in a `dot_general`, or the obstacle."""
     summed, batched = eqn.params["dimension_numbers"]
     side = 0 if views[1] is None else 1
+    # Obstacles
     what = None
     if None not in views:
         what = "is multiplied by another parameter"
@@ -221,6 +222,7 @@ def _note_product(eqn: Any, views: list, where: tuple, found: list) -> None:
         for view in views:
             _note(found, view, what)
         return
+    # A product Z = A @ W: which axes of W and of the other operand are what
     W, other = (eqn.invars[i].aval for i in (side, 1 - side))
     kept, free = (
         tuple(axis for axis in range(operand.ndim) if axis not in summed[i])

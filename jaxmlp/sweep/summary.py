@@ -1,0 +1,80 @@
+"""What a summary says of a network: how its gradient changes, how networks differ, a verdict."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxmlp.flow_report import ROOM
+
+VERDICTS = ("vanishing", "healthy", "exploding", "not finite", "incomplete")
+PREDICTED = 3.0  # standard deviations within which a network is as predicted: 99.7% of all are
+UNKNOWN = (np.nan, np.nan)
+
+
+def change_of(
+    log10_stream: Sequence[float],
+    predicted: Sequence[float] | None = None,
+    sd: Sequence[float] | None = None,
+) -> dict[str, float]:
+    """Return what becomes of a norm from the last hidden layer to the first.
+
+    Args: each at the first hidden layer and at the last one; UNKNOWN if the table lacks layers.
+    """
+    first, last = log10_stream
+    # -inf minus -inf is no change
+    change = first - last if not (first == last == -np.inf) else -np.inf
+    found = {"log10_first": first, "log10_last": last, "log10_change": change}
+    if predicted is None or sd is None:
+        return found
+    # Steps are nearly independent, so their variances add up
+    variance = sd[0] ** 2 - sd[1] ** 2
+    spread = math.sqrt(variance) if variance > 0 else 0.0 if variance <= 0 else np.nan
+    return found | {"predicted": predicted[0] - predicted[1], "predicted_sd": spread}
+
+
+def spread(changes: np.ndarray) -> dict[str, float]:
+    """Return how the networks of a cell differ; NaN where a gradient is exactly 0."""
+    n, finite = len(changes), np.isfinite(changes).all()
+    low, high = np.quantile(changes, (0.25, 0.75)) if finite else UNKNOWN
+    sd = float(np.std(changes, ddof=1)) if finite and n > 1 else np.nan
+    return {"networks": n, "change_sd": sd, "change_q25": float(low), "change_q75": float(high)}
+
+
+def beside(row: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """Hold a summary's median of n networks against theory."""
+    error = row["predicted_sd"] * median_error(n)
+    off = row["log10_change"] - row["predicted"]
+    with np.errstate(all="ignore"):
+        z = 0.0 if off == 0 else float(np.divide(off, error))
+    word = f", as predicted for width {row['width']}" if abs(z) <= PREDICTED else ""
+    return {"z": z, "verdict": row["verdict"] + word}
+
+
+def median_error(n: int) -> float:
+    """Return the standard error of the median of n normal numbers over their sd, or a bit more.
+
+    The median of one or two is their mean; that of many has the variance pi / (2 n).
+    """
+    return 1 / math.sqrt(n) if n <= 2 else math.sqrt(math.pi / (2 * n))
+
+
+def verdict(
+    log10_change: float, steps: int, vanishing: float = 0.97, exploding: float = 1.03
+) -> str:
+    """Return "vanishing", "healthy", "exploding", or "not finite" for NaN and inf.
+
+    Args:
+      log10_change: what so many steps from layer to layer make of the norm; -inf is vanishing.
+      vanishing, exploding: factors a layer; between them a network of any depth is healthy, as is
+        one that changes by less than 2 decades in all.
+    """
+    if np.isnan(log10_change) or log10_change == np.inf:
+        return VERDICTS[3]
+    if abs(log10_change) < ROOM:
+        return VERDICTS[1]
+    a_layer = log10_change / steps
+    if a_layer < np.log10(vanishing):
+        return VERDICTS[0]
+    return VERDICTS[1] if a_layer <= np.log10(exploding) else VERDICTS[2]
