@@ -87,7 +87,7 @@ def activated(act: Activation, slopes: tuple, U: Array, k: Array):
     A homogeneous activation is applied to U, and the exponent stays k. Any other is applied to
     U 2^near_k, with near_k kept within -limit..limit. Beyond that it is a line to rounding (one on
     each side of 0 for small values, its asymptotes for large ones), and a line keeps the rest of
-    k. If both asymptotes are constant, there is no exponent, and each entry is clipped to the limit.
+    k. If both asymptotes are constant, there is no exponent: each entry is clipped to the limit.
     """
     if act.homogeneous:
         return act.fn(U, *slopes), k, U
