@@ -128,6 +128,16 @@ def test_targets_that_sum_to_1_up_to_rounding_leave_two_right_gradients():
         assert certificate.notes == ()  # in float64
 
 
+def test_one_inexact_array_among_exact_ones_is_no_float32_on_the_way():
+    def candidate(*args):
+        grads = plants.student("tanh", "cross_entropy")(*args)
+        noise = np.random.default_rng(0).normal(size=grads[0][0].shape)
+        return [(grads[0][0] * (1 + 1e-8 * noise), grads[0][1]), *grads[1:]]
+
+    wrong = [row.name for row in check_grads(candidate, *HIDDEN.problem()).rows if row.is_wrong]
+    assert wrong == ["W1"]
+
+
 @functools.cache
 def line():
     """A network of one unit, without activation: J, params, X."""
@@ -214,6 +224,24 @@ def test_zeros_at_a_minimum_are_looked_at_elsewhere():
     recorded = check_grads(lambda x: np.zeros(3), J, np.zeros(3))
     assert not recorded.passed
     assert recorded.first_wrong is None
+
+
+def test_a_minimum_is_looked_at_nearby_if_fresh_parameters_have_no_value():
+    J = lambda x: jnp.sum(jnp.log(x) ** 2)  # noqa: E731
+    assert check_grads(lambda x: 2 * np.log(x) / x, J, np.ones(3)).passed
+    assert check_grads(lambda x: np.log(x) / x, J, np.ones(3)).first_wrong == "gradient"
+
+
+def test_what_is_off_here_is_not_right_because_it_is_right_elsewhere():
+    J = lambda x: jnp.sum(x**40)  # noqa: E731
+
+    def candidate(x, factor):
+        return 40 * x**39 * (factor if np.abs(x).max() < 0.14 else 1)
+
+    x = np.full(3, 0.13, np.float32)  # its gradient is 1e-33
+    for factor, passed in ((1, True), (2, False)):
+        gradient = functools.partial(candidate, factor=factor)
+        assert check_grads(only(np.float32, gradient), J, x).passed == passed
 
 
 def test_saturation_is_looked_at_elsewhere_and_disputes_nothing():
