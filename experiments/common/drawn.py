@@ -65,5 +65,5 @@ def _wrap(title: Any, room: float) -> None:
         longest = max(map(len, title.get_text().splitlines()))
         letters = max(10, int(longest * room / wide) - 1)
         words = " ".join(title.get_text().split())
-        whole_words = {"break_long_words": False, "break_on_hyphens": False}  # $10^{-3}$ is one
-        title.set_text(textwrap.fill(words, letters, **whole_words))
+        lines = textwrap.TextWrapper(letters, break_long_words=False, break_on_hyphens=False)
+        title.set_text(lines.fill(words))  # $10^{-3}$ stays in one piece

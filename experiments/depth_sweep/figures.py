@@ -151,7 +151,8 @@ def beside_theory(config: Config, compared: list[Compared]):
         for ax in (above, below):
             ax.label_outer()
     axes[0, 0].set_ylabel("standard errors\nfrom theory")
-    axes[0, 0].legend(title="weights", loc="lower left", ncols=2)
+    beside = 2 if plt.rcParams["font.size"] < 13 else 1  # large letters need room
+    axes[0, 0].legend(title="weights", loc="lower left", ncols=beside)
     worst = max(abs(z) for c in compared for z in c.z)
     apart = [c.correlation.mean(axis=0) - c.predicted.correlation for c in compared]
     figure.suptitle(
