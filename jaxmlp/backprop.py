@@ -192,6 +192,8 @@ def check_hand(J: Any) -> None:
 
 def check_derivatives(mlp: MLP) -> None:
     """Refuse a network with an activation whose derivative is missing or wrong."""
+    if not isinstance(mlp, MLP):
+        raise TypeError(f"mlp must be an MLP, got {mlp!r}")
     for act in dict.fromkeys(mlp.activations):
         if act.derivative is None and act != activations.softmax:
             raise ValueError(

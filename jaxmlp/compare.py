@@ -38,6 +38,7 @@ def relative_difference(candidate, reference):
         return jnp.concatenate([_of_layer(c, r) for c, r in pairs])
     if not (isinstance(candidate, np.ndarray) and isinstance(reference, np.ndarray)):
         return _ratio(jnp.asarray(candidate), jnp.asarray(reference), lead=0)
+    _check_shapes(candidate, reference)
     # NumPy arrays are scaled by a power of two, which is exact; NaN and infinity are answers here
     k = magnitude(reference)
     with np.errstate(all="ignore"):
@@ -52,7 +53,16 @@ def _of_layer(candidate: Layer, reference: Layer) -> Array:
     return jnp.atleast_1d(jnp.max(jnp.stack(jax.tree.leaves(ratios)), axis=0))
 
 
+def _check_shapes(c, r) -> None:
+    """Refuse two arrays of different shapes, even if they broadcast."""
+    if c.shape != r.shape:
+        raise ValueError(
+            f"candidate and reference must have one shape, got {c.shape} and {r.shape}"
+        )
+
+
 def _ratio(c, r, lead: int):
+    _check_shapes(c, r)
     axes = tuple(range(lead, r.ndim))
     scale = power_of_two_scale(r, axes)  # exact, and keeps c - r from being flushed to 0
     error, size = (jnp.max(jnp.abs(x), axis=axes) for x in (c * scale - r * scale, r * scale))

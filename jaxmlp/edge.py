@@ -131,6 +131,8 @@ def as_array(name: str, values: Any):
                 "axis_types=(jax.sharding.AxisType.Auto,) for each axis"
             )
         return values
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a plain array: of a masked one the mask would be lost")
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -154,6 +156,7 @@ def as_jax(name: str, values: Any) -> Array:
     if checks.is_concrete(array):
         for part in local_values(array):
             checks.finite(name, part)
+            _refuse_subnormal(name, part)
         if (
             isinstance(values, np.ndarray)
             and values.dtype != array.dtype
@@ -167,6 +170,23 @@ def as_jax(name: str, values: Any) -> Array:
         if array is values:
             _CHECKED_VALUES[id(values)] = values
     return array
+
+
+def _refuse_subnormal(name: str, values: np.ndarray) -> None:
+    """Refuse entries that XLA takes as 0 although they matter beside the largest entry."""
+    dtype = np.dtype(np.float64 if values.dtype == np.float64 else np.float32)
+    if values.dtype not in (dtype, jnp.bfloat16):
+        return  # float16 is computed in float32
+    limits, size = np.finfo(dtype), np.abs(values.astype(dtype))
+    largest = size.max(initial=0)
+    if largest == 0 or largest > limits.tiny / limits.eps:
+        return
+    lost = (size > limits.eps * largest) & (size < limits.tiny)
+    if lost.any():
+        raise ValueError(
+            f"{name} underflows: XLA takes entries below {limits.tiny:.3g} as 0, here "
+            f"{size[lost][0]:g} beside the largest, {largest:g}; scale it"
+        )
 
 
 def local_values(array: Array) -> list[np.ndarray]:

@@ -192,10 +192,11 @@ def _name_of(fn: Callable) -> str:
 def draw(init: Initializer, key: jax.Array, shape: tuple[int, ...], use_bias: bool, dtype):
     """Return one layer's `(W, b)`, drawn from that layer's key; b is None without biases."""
     W = init.W(key, shape, dtype)
-    if W.shape != shape or W.dtype != dtype:
+    has = getattr(W, "shape", None), getattr(W, "dtype", None)
+    if has != (shape, dtype):
+        given = repr(W) if has[1] is None else f"{W.dtype}{list(W.shape)}"
         raise ValueError(
-            f"init {init.name} returned {W.dtype}{list(W.shape)} for a weight of "
-            f"{jnp.dtype(dtype)}{list(shape)}"
+            f"init {init.name} returned {given} for a weight of {jnp.dtype(dtype)}{list(shape)}"
         )
     if not use_bias:
         return W, None

@@ -25,8 +25,10 @@ from jaxmlp.scaled import (
     Scaled,
     activated,
     at,
+    derivative_near,
     leaves_range,
     log2_of_largest,
+    saturates,
     scaled,
     times_power,
 )
@@ -144,8 +146,12 @@ def forward(spec: Spec, measured: Measured, carry, *, statistics: bool, quick: b
     k = k if layer.b is None else jnp.maximum(k, measured.b_log2)
     Z = arithmetic.affine(measured.near_one()._replace(b=None), A_prev.mantissa)
     Z = at(scaled(Z, A_prev.exponent + measured.W_log2, A_prev.mantissa_log2), k)
+    lost = jnp.zeros((), bool)
     if layer.b is not None:
-        Z = Z + times_power(layer.b, -k)
+        b = times_power(layer.b, -k)
+        # One exponent does not do if b becomes 0 with it although a sample has nothing but b
+        lost = jnp.any((b == 0) & (layer.b != 0)) & jnp.any(jnp.all(Z == 0, axis=-1))
+        Z = Z + b
     # The stream: both terms of the sum are brought to one exponent
     S = scaled(Z, k)
     if spec.residual is not None:
@@ -163,31 +169,33 @@ def forward(spec: Spec, measured: Measured, carry, *, statistics: bool, quick: b
         U_k = jnp.zeros((), jnp.int32)
     # The activation
     keep_U = spec.norm is not None or not quick or act == activations.softmax
-    passed = functools.partial(_passed, keep_U=keep_U)
+    passed = functools.partial(_passed, keep_U=keep_U, exact=not quick)
     A, A_k, U_near, D, steep, above = of_act(act, passed, arithmetic.slopes(layer), U, U_k)
+    numbers = jnp.full(3, jnp.nan, A.dtype)
+    if statistics:
+        shares = (jnp.nan, jnp.nan) if D is None else closed_shares(D, steep)
+        numbers = jnp.stack([_mean_cosine(S.mantissa), *shares])
     # The norm of A, and if it is 0, why
     if quick:
         (norm,), (norm_k,), right = plain_norms(A)
+        right &= numbers[1] != 1  # if all units are saturated, the quick act' has lost its digits
         cause = jnp.where(right, FlowStatus.OK, UNDECIDED)
         kept = Kept(A_prev, U_near, r, r_k, D)
     else:
         look = functools.partial(_cause_of_zero, U_near, D, A_prev.cause)
         (norm,), (norm_k,), cause = split_norms(A, if_extreme=look)  # pyright: ignore
         cause = jnp.where(norm == 0, jnp.asarray(cause), FlowStatus.OK)
-        kept = Kept(A_prev, U_near if arithmetic.needs_U(spec) else None, r, r_k, None)
+        U_kept = U_near if arithmetic.needs_U(spec) else None
+        kept = Kept(A_prev, U_kept, r, r_k, D if saturates(act) else None)
     A_k = jnp.where(norm == 0, VERY_SMALL, A_k)  # so that the next bias is larger than these zeros
     # What is read, and what goes on
-    numbers = jnp.full(3, jnp.nan, norm.dtype)
-    if statistics:
-        shares = (jnp.nan, jnp.nan) if D is None else closed_shares(D, steep)
-        numbers = jnp.stack([_mean_cosine(S.mantissa), *shares])
     if act == activations.softmax:  # its loss reads logits, to which any constant may be added
         S = scaled(U_near, 0)
-    reading = ForwardReading(norm, norm_k + A_k, numbers, above)
+    reading = ForwardReading(norm, norm_k + A_k, numbers, above | lost)
     return (scaled(A, A_k, norm_k, cause), S), kept, reading
 
 
-def _passed(act: Activation, slopes: tuple, U: Array, k: Array, *, keep_U: bool):
+def _passed(act: Activation, slopes: tuple, U: Array, k: Array, *, keep_U: bool, exact: bool):
     """Return `(A, e, U_near)` of `activated`, act', the largest |act'|, whether A leaves the range.
 
     act' and its largest are None for softmax. What is not used costs nothing: XLA drops it.
@@ -196,6 +204,7 @@ def _passed(act: Activation, slopes: tuple, U: Array, k: Array, *, keep_U: bool)
     D = steep = None
     if act.derivative is not None:
         D = act.derivative(U_near, A, *slopes)
+        D = derivative_near(act, slopes, U_near, A) if exact else D
         steep = jnp.asarray(steepest(act, *slopes), U.dtype)
     return A, e, (U_near if keep_U else None), D, steep, leaves_range(act, A, k)
 

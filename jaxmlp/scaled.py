@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxmlp.activations import Activation, softmax
+from jaxmlp.activations import Activation, sigmoid, softmax, tanh
+from jaxmlp.activations.choice import Choice
 from jaxmlp.numerics import LOG10_2, exponent, power_of_two
 
 VERY_SMALL = -(2**29)
@@ -84,28 +85,51 @@ def activated(act: Activation, slopes: tuple, U: Array, k: Array):
     """Return `(A, e, U_near)` with `act(U 2^k) = A 2^e` and `act'(U 2^k) = act'(U_near, A)`.
 
     A homogeneous activation is applied to U, and the exponent stays k. Any other is applied to
-    U 2^near_k, with near_k kept within -limit..limit. Beyond that it is a line to rounding (its
-    tangent at 0 for small values, its asymptotes for large ones), and a line keeps the rest of k.
+    U 2^near_k, with near_k kept within -limit..limit. Beyond that it is a line to rounding (one on
+    each side of 0 for small values, its asymptotes for large ones), and a line keeps the rest of
+    k. If both asymptotes are constant, there is no exponent: each entry is clipped to the limit.
     """
     if act.homogeneous:
         return act.fn(U, *slopes), k, U
     if act == softmax:  # shifted by its largest logit, it needs no exponent
         near = times_power(U - jnp.max(U, axis=-1, keepdims=True), k)
         return act.fn(near), jnp.zeros((), jnp.int32), near
-    limit = _limit(U.dtype)
+    limit, lines = _limit(U.dtype), asymptote(act)
     near_k = k
-    if asymptote(act) is not None:
+    if lines is not None and any(lines):
         near_k = jnp.minimum(near_k, limit)
     if straight_at_zero(act):
         near_k = jnp.maximum(near_k, -limit)
     near = times_power(U, near_k)
+    # Constant asymptotes: clipping leaves small entries as they are, so each sample keeps its size
+    if lines == (0, 0):
+        near = times_power(times_power(U, jnp.minimum(near_k, limit)), jnp.maximum(k - limit, 0))
+        near = jnp.clip(near, -(2.0**limit), 2.0**limit)
     # Without an asymptote nothing is known beyond the range: infinity says so
-    if asymptote(act) is None:
+    if lines is None:
         near = jnp.where(k > jnp.finfo(U.dtype).maxexp - 2, U * jnp.inf, near)
-    # A constant has no exponent far out, only near 0
-    bounded = asymptote(act) == (0, 0)
-    e = jnp.minimum(k - near_k, 0) if bounded else k - near_k
-    return act.fn(near, *slopes), e, near
+    return act.fn(near, *slopes), k - near_k, near
+
+
+def derivative_near(act: Activation, slopes: tuple, near: Array, A: Array) -> Array:
+    """Return act'(near), right to rounding even if tanh or sigmoid saturate.
+
+    In the lecture's formulas `1 - A` then cancels: in float32 A is 1 beyond z = 9 (sigmoid: 17),
+    where act' is still 6e-8.
+    """
+    assert act.derivative is not None
+    if act == sigmoid:
+        return A * sigmoid.fn(-near)
+    if act == tanh:
+        e = jnp.exp(-2 * jnp.abs(near))
+        return 4 * e / (1 + e) ** 2
+    return act.derivative(near, A, *slopes)
+
+
+def saturates(act: Activation | Choice) -> bool:
+    """Return whether `derivative_near` needs more than A, so that act' must be kept."""
+    several = act.several if isinstance(act, Choice) else (act,)
+    return tanh in several or sigmoid in several
 
 
 def leaves_range(act: Activation, A: Array, k: Array) -> Array:
@@ -139,13 +163,16 @@ def asymptote(act: Activation) -> tuple[float, float] | None:
 
 @functools.cache
 def straight_at_zero(act: Activation) -> bool:
-    """Return whether act is the line `act'(0) z` to rounding near 0, with act'(0) not 0."""
+    """Return whether act is a line to rounding on each side of 0, with slopes that are not 0.
+
+    Most activations with act(0) = 0 are, with the same slope on both sides; selu has two slopes.
+    """
     assert act.derivative is not None
     with jax.ensure_compile_time_eval():
         Z = jnp.asarray([-1e-6, 0.0, 1e-6], jnp.float32)  # so small that z^2 is 1e-6 of z
         A = act.fn(Z)
         slope = np.asarray(act.derivative(Z, A), np.float64)
     values = np.asarray(A, np.float64)
-    line = slope[1] * np.asarray(Z, np.float64)
-    straight = np.abs(values - line).max() <= 1e-5 * np.abs(line).max()  # 84 eps of float32
-    return bool(values[1] == 0 and slope[1] != 0 and straight)
+    line = slope * np.asarray(Z, np.float64)
+    straight = np.abs(values - line)[[0, 2]] <= 1e-5 * np.abs(line)[[0, 2]]
+    return bool(values[1] == 0 and slope.all() and straight.all())

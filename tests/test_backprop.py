@@ -328,9 +328,11 @@ def test_gradient_of_sharded_samples_is_that_of_one_device():
 
 CUBE = Activation("cube", lambda Z: Z + Z**3 / 9, lambda Z, A: 1 + Z**2 / 3)
 FROM_A = Activation("own_sigmoid", lambda Z: 1 / (1 + jnp.exp(-Z)), lambda Z, A: A * (1 - A))
+# reads the shape of Z and no number of it
+CONSTANT = Activation("twice", lambda Z: 2 * Z, lambda Z, A: jnp.full_like(Z, 2))
 
 
-@pytest.mark.parametrize("act", [CUBE, FROM_A], ids=lambda act: act.name)
+@pytest.mark.parametrize("act", [CUBE, FROM_A, CONSTANT], ids=lambda act: act.name)
 def test_a_users_own_activation_works_as_a_built_in_does(act, x64):
     J, *data = drawn((3, *[5] * 4, 4), hidden=act, loss="mse", output=act, stack_from=2)
     hand, auto = by_hand_and_by_jax(J, *data)
@@ -380,6 +382,13 @@ def test_half_precision_keeps_its_dtype_and_agrees_with_float32(dtype):
 
 
 # --- the comparison itself ------------------------------------------------------------------------
+
+
+def test_arrays_of_two_shapes_are_not_compared_as_if_they_broadcast():
+    b, column = np.ones(5), np.ones((5, 1))
+    for one, other in ((b, column), (jnp.ones(5), jnp.ones((5, 1)))):
+        with pytest.raises(ValueError, match=r"must have one shape, got \(5,\) and \(5, 1\)"):
+            relative_difference(one, other)
 
 
 @pytest.mark.quick

@@ -42,6 +42,8 @@ def sigmoid(z):
     return np.exp(-np.logaddexp(0, -z))
 
 
+SCALE, ALPHA = WIDE("1.0507009873554804934"), WIDE("1.6732632423543772848")  # Klambauer et al. 2017
+
 IN_NUMPY = {
     "linear": (lambda z: z, np.ones_like),
     "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(WIDE)),
@@ -53,6 +55,11 @@ IN_NUMPY = {
     "silu": (lambda z: z * sigmoid(z), lambda z: sigmoid(z) * (1 + z * sigmoid(-z))),
     "gelu": (gelu, d_gelu),
     "tanh": (np.tanh, lambda z: 1 / np.cosh(np.clip(z, -5000, 5000)) ** 2),
+    "sigmoid": (sigmoid, lambda z: sigmoid(z) * sigmoid(-z)),
+    "selu": (
+        lambda z: SCALE * np.where(z > 0, z, ALPHA * np.expm1(np.minimum(z, 0))),
+        lambda z: SCALE * np.where(z > 0, 1, ALPHA * np.exp(np.minimum(z, 0))),
+    ),
 }
 
 
@@ -110,6 +117,10 @@ CASES = {
         ["relu", "tanh", "tanh"], sizes=(4, 16, 16, 16, 2), gain=1e-20, first=1e20
     ),
     "tanh, weights 1e-25": lambda: network("tanh", sizes=(8, *[8] * 6, 2), gain=1e-25),
+    "selu, weights 1e-12": lambda: network(
+        "selu", sizes=(8, *[8] * 6, 2), gain=1e-12, X_scale=1e20
+    ),
+    "tanh, saturated": lambda: network("tanh", sizes=(4, *[4] * 3, 2), gain=30, sigma_b=0.3),
 }
 
 
@@ -143,6 +154,24 @@ def test_a_sample_that_is_bounded_where_the_others_are_out_of_range_has_a_status
     assert np.isnan(flow.log10_delta).all()
     fine = jaxmlp.gradient_flow(J)(params, np.abs(X), Y)
     assert (np.asarray(fine.status) == FlowStatus.OK).all()
+
+
+def test_a_sample_that_only_the_bias_feeds_has_a_status_or_its_own_number():
+    """Layer 1 is 0 on the second sample; behind it are weights of 1e30 and biases of 0.3."""
+    X, Y = np.array([[1.0], [-1.0]], np.float32), np.zeros((2, 2), np.float32)
+    for act, status in (("relu", FlowStatus.FORWARD_ABOVE_RANGE), ("sigmoid", None)):
+        J = Objective(MLP((1, 2, 2, 2), hidden=act, output="linear"), "mse")
+        params = [
+            Layer(np.full(shape, 1e30, np.float32), np.full(2, b, np.float32))
+            for shape, b in (((1, 2), 0.0), ((2, 2), 0.3), ((2, 2), 0.3))
+        ]
+        flow = jaxmlp.gradient_flow(J)(tuple(params), X, Y)
+        if status is None:
+            bounded = float(sigmoid(WIDE(0.3)))  # the first sample's is 1
+            expected = np.log10(np.sqrt(1 + bounded**2))
+            np.testing.assert_allclose(flow.log10_activation[1], expected, rtol=1e-5)
+        else:
+            assert (np.asarray(flow.status) == status).all()
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])

@@ -346,6 +346,7 @@ def test_callables_have_names_that_tell_them_apart():
         (lambda key, shape, dtype: jnp.ones(shape[::-1], dtype), r"float32\[3, 2\]"),
         (lambda key, shape, dtype: jnp.ones(shape[1], dtype), r"float32\[3\]"),
         (lambda key, shape, dtype: jnp.ones(shape, jnp.float16), r"float16\[2, 3\]"),
+        (lambda key, shape, dtype: None, "None"),
     ],
 )
 def test_callable_that_returns_another_shape_or_dtype_is_refused(wrong, given):

@@ -138,6 +138,12 @@ def test_an_activation_without_derivative_is_differentiated():
         assert abs(found / expected - 1) < INTEGRAL
 
 
+def test_an_activation_with_a_wrong_derivative_is_refused():
+    lying = Activation("lying", jnp.tanh, lambda Z, A: 1 - A)
+    with pytest.raises(ValueError, match=r"activation 'lying': derivative.* central diff"):
+        meanfield.predict(lying, 1.0, 0.0, depth=2, width=8)
+
+
 def test_what_the_panels_do_not_resolve_is_refused():
     with pytest.raises(ValueError, match="do not settle at a variance of 1e\\+12"):
         meanfield.moments("sin", 1e12)

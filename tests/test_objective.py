@@ -278,6 +278,17 @@ BAD = {
         "Y must be finite, but 1 of its 15 entries are not; the first is inf at index (3, 0)",
         {"Y": put(ROWS, (3, 0), INF)},
     ),
+    "a mask over X": (
+        TypeError,
+        "X must be a plain array: of a masked one the mask would be lost",
+        {"X": np.ma.masked_array(INPUTS, INPUTS > 0)},
+    ),
+    "X below the range of XLA": (
+        ValueError,
+        "X underflows: XLA takes entries below 1.18e-38 as 0",
+        {"X": np.linspace(1e-39, 2e-38, 15, dtype=np.float32).reshape(5, 3)},
+    ),
+    "no Y": (TypeError, "Y must be an array of numbers, got dtype object", {"Y": None}),
     "a shorter network": (
         ValueError, "params hold 1 layers, but the network has 2", {"params": network()[:1]},
     ),

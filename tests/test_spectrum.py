@@ -8,7 +8,7 @@ import pytest
 from test_remedies import drawn
 
 import jaxmlp
-from jaxmlp import MLP, activations, meanfield, spectrum
+from jaxmlp import MLP, Objective, activations, meanfield, spectrum
 from jaxmlp.initializers import gaussian
 from jaxmlp.layer import Layer, Spec
 
@@ -187,3 +187,6 @@ def test_what_cannot_be_asked_for_is_said_in_one_sentence():
     bare = MLP((3, 4, 2), hidden=activations.Activation("square", lambda Z: Z**2))
     with pytest.raises(ValueError, match="has no derivative"):
         spectrum.jacobian_spectrum(bare)
+    for transform in (spectrum.jacobian_spectrum, spectrum.lyapunov_exponents):
+        with pytest.raises(TypeError, match="mlp must be an MLP, got Objective"):
+            transform(Objective(mlp, "cross_entropy"))

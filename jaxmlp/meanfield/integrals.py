@@ -47,6 +47,7 @@ def elementwise(activation: str | Activation) -> Activation:
     activation = activations.get(activation)
     if activation is activations.softmax:
         raise ValueError("mean-field theory needs an elementwise activation, got softmax")
+    activations.check_derivative(activation)
     return activation
 
 

@@ -34,7 +34,7 @@ from jaxmlp.sweep.programs import (
 )
 from jaxmlp.sweep.store import Rows
 
-VERSION = 1
+VERSION = 2
 """The version of the numbers. If it goes up, networks in a store are measured again."""
 
 
