@@ -345,6 +345,13 @@ def test_two_names_of_one_array_do_not_hide_each_other():
     assert check_grads(candidate, *HIDDEN.problem()).passed
 
 
+def test_parameters_without_arrays_have_a_certificate_too():
+    certificate = check_grads(lambda p: {}, lambda p: jnp.float32(1), {})
+    assert not certificate.passed
+    assert "could not be decided" in str(certificate)
+    assert "could not be decided" in certificate._repr_html_()
+
+
 # --- mistakes that no plant makes -----------------------------------------------------------------
 
 DONE_TO_IT = {
@@ -396,3 +403,8 @@ def test_a_transposed_weight_in_the_forward_pass_alone_is_named():
     found = check_grads(candidate, *square())
     assert [(d.mistake, d.layers) for d in found.diagnoses] == [("wrong_W_forward", (2,))]
     assert "W2.T" in found.diagnoses[0].mend
+
+
+def test_two_mistakes_in_one_layer_are_named():
+    pair = ("no_derivative", (2,)), ("bias_not_summed", (2,))
+    assert plants.outcome_of_two(HIDDEN, *pair) == "named"
