@@ -54,7 +54,7 @@ def _of_layer(candidate: Layer, reference: Layer) -> Array:
 
 
 def _check_shapes(c, r) -> None:
-    """Refuse what would only broadcast."""
+    """Refuse two arrays of different shapes, even if they broadcast."""
     if c.shape != r.shape:
         raise ValueError(
             f"candidate and reference must have one shape, got {c.shape} and {r.shape}"

@@ -173,7 +173,7 @@ def as_jax(name: str, values: Any) -> Array:
 
 
 def _refuse_subnormal(name: str, values: np.ndarray) -> None:
-    """Refuse entries that XLA takes as 0 though they are no rounding of the largest."""
+    """Refuse entries that XLA takes as 0 although they matter beside the largest entry."""
     dtype = np.dtype(np.float64 if values.dtype == np.float64 else np.float32)
     if values.dtype not in (dtype, jnp.bfloat16):
         return  # float16 is computed in float32

@@ -206,7 +206,7 @@ def derivative(spec: Spec, layer: Layer, U, A):
 
     def of_one(act: Activation, slopes: tuple):
         assert act.derivative is not None  # check_hand has refused it
-        # a U that was not kept is not read, except perhaps for its shape
+        # If U was not kept, its values are not read, and A has its shape
         return act.derivative(A if U is None else U, A, *slopes)
 
     return of_act(spec.activation, of_one, slopes(layer))

@@ -34,9 +34,11 @@ def check_loss(loss: Loss, output: Activation, K: int) -> None:
       ValueError: with the sample and both numbers.
 
     Example:
+      >>> from jaxmlp.activations import get
       >>> half = Loss("half", lambda Z, A, Y: jnp.sum((A - Y) ** 2, axis=1), lambda A, Y: A - Y)
-      >>> check_loss(half, linear(), 1)  # doctest: +ELLIPSIS
+      >>> check_loss(half, get("linear"), 1)
       Traceback (most recent call last):
+        ...
       ValueError: loss 'half': dA(A, Y) gives dJ/dZ = 4.93644 at z = [2.732927], y = [-2.20351],
       but central differences of value give 9.87287
     """
@@ -165,6 +167,7 @@ def _compare_with_differences(loss: Loss, evaluate, Z, Y, derivatives, eps: floa
 
 def _check_degree(loss: Loss, output: Activation, Z, Y, eps: float) -> None:
     """Refuse a `degree` that dA does not have."""
+    assert loss.degree is not None
     learned = () if output.slope is None else (output.slope,)
     with in_float64():
         A = output.fn(jnp.asarray(Z), *learned)

@@ -149,7 +149,7 @@ def forward(spec: Spec, measured: Measured, carry, *, statistics: bool, quick: b
     lost = jnp.zeros((), bool)
     if layer.b is not None:
         b = times_power(layer.b, -k)
-        # One exponent is not enough if b is 0 at it and some sample has nothing but b
+        # One exponent does not do if b becomes 0 with it although a sample has nothing but b
         lost = jnp.any((b == 0) & (layer.b != 0)) & jnp.any(jnp.all(Z == 0, axis=-1))
         Z = Z + b
     # The stream: both terms of the sum are brought to one exponent
@@ -178,7 +178,7 @@ def forward(spec: Spec, measured: Measured, carry, *, statistics: bool, quick: b
     # The norm of A, and if it is 0, why
     if quick:
         (norm,), (norm_k,), right = plain_norms(A)
-        right &= numbers[1] != 1  # if all units are saturated, the quick act' is not exact
+        right &= numbers[1] != 1  # if all units are saturated, the quick act' has lost its digits
         cause = jnp.where(right, FlowStatus.OK, UNDECIDED)
         kept = Kept(A_prev, U_near, r, r_k, D)
     else:

@@ -86,8 +86,8 @@ def activated(act: Activation, slopes: tuple, U: Array, k: Array):
 
     A homogeneous activation is applied to U, and the exponent stays k. Any other is applied to
     U 2^near_k, with near_k kept within -limit..limit. Beyond that it is a line to rounding (one on
-    either side of 0 for small values, its asymptotes for large ones), and a line keeps the rest of
-    k. A constant asymptote has no exponent: there each entry is cut to the limit by itself.
+    each side of 0 for small values, its asymptotes for large ones), and a line keeps the rest of
+    k. If both asymptotes are constant, there is no exponent: each entry is clipped to the limit.
     """
     if act.homogeneous:
         return act.fn(U, *slopes), k, U
@@ -101,7 +101,7 @@ def activated(act: Activation, slopes: tuple, U: Array, k: Array):
     if straight_at_zero(act):
         near_k = jnp.maximum(near_k, -limit)
     near = times_power(U, near_k)
-    # Constant beyond: a sample far below the others stays where it is
+    # Constant asymptotes: clipping leaves small entries as they are, so each sample keeps its size
     if lines == (0, 0):
         near = times_power(times_power(U, jnp.minimum(near_k, limit)), jnp.maximum(k - limit, 0))
         near = jnp.clip(near, -(2.0**limit), 2.0**limit)
@@ -112,9 +112,10 @@ def activated(act: Activation, slopes: tuple, U: Array, k: Array):
 
 
 def derivative_near(act: Activation, slopes: tuple, near: Array, A: Array) -> Array:
-    """Return act'(near), right to rounding also where tanh and sigmoid saturate.
+    """Return act'(near), right to rounding even if tanh or sigmoid saturate.
 
-    There `1 - A` of the lecture's formulas cancels: A is 1 from z = 9 (17) on, act' is 6e-8 then.
+    In the lecture's formulas `1 - A` then cancels: in float32 A is 1 beyond z = 9 (sigmoid: 17),
+    where act' is still 6e-8.
     """
     assert act.derivative is not None
     if act == sigmoid:
@@ -162,9 +163,9 @@ def asymptote(act: Activation) -> tuple[float, float] | None:
 
 @functools.cache
 def straight_at_zero(act: Activation) -> bool:
-    """Return whether act is a line to rounding on either side near 0, with slopes that are not 0.
+    """Return whether act is a line to rounding on each side of 0, with slopes that are not 0.
 
-    It is if act is `act'(0) z` there, and selu is, whose two slopes differ.
+    Most activations with act(0) = 0 are, with the same slope on both sides; selu has two slopes.
     """
     assert act.derivative is not None
     with jax.ensure_compile_time_eval():

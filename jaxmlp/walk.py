@@ -2,8 +2,8 @@
 
 The walk knows no formula. A rule says how ONE layer is passed; the walk applies it to each plain
 layer, and to the layers of a stack in a compiled loop. `(A, S)` travels forwards and
-`(dA, dS, A)` travels back. S and dS are None unless a residual needs them. A travels back because
-the output of a layer is the saved input of the next, so it need not be saved twice.
+`(dA, dS, A)` travels back. Only layers with a residual use S and dS. A travels back because the
+output of a layer is the saved input of the next, so it need not be saved twice.
 """
 
 import functools

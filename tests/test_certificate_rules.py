@@ -81,10 +81,19 @@ def test_a_function_that_float32_cannot_hold_is_judged_in_float64():
     def J(x):
         return jnp.sum(jnp.exp(x))
 
-    assert check_grads(np.exp, J, np.array([100.0, 101.0])).passed
+    assert check_grads(np.exp, J, np.array([100.0, 101.0])).notes == ()
     assert not check_grads(lambda x: np.exp(x) * (1 + 1e-9), J, np.array([100.0, 101.0])).passed
     # Value and gradient are infinite in float32
     assert check_grads(jax.value_and_grad(J), J, np.float32([100.0, 101.0])).passed
+
+
+def test_a_J_that_casts_to_float32_has_the_tolerance_of_float32():
+    J = lambda x: jnp.sin(x.astype(jnp.float32))  # noqa: E731
+    x = np.asarray(0.3)
+    certificate = check_grads(np.cos, J, x)
+    assert certificate.passed
+    assert 1e-6 < certificate.rows[0].tolerance < 1e-4
+    assert not check_grads(lambda x: np.cos(x) * 1.001, J, x).passed
 
 
 def test_subnormal_numbers_are_zero_as_in_xla():
@@ -111,9 +120,22 @@ def test_targets_that_sum_to_1_up_to_rounding_leave_two_right_gradients():
     J, params, X, Y = HIDDEN.problem()
     Y = Y.astype(np.float32).astype(np.float64)
     assert 1e-9 < abs(Y.sum(axis=1) - 1).max() < 1e-6
-    assert check_grads(plants.student("tanh", "cross_entropy"), J, params, X, Y).passed
+    by_formula = check_grads(plants.student("tanh", "cross_entropy"), J, params, X, Y)
     with jax.enable_x64(True):
-        assert check_grads(jaxmlp.grad(J), J, params, X, Y).passed
+        by_autodiff = check_grads(jax.grad(J), J, params, X, Y)
+    for certificate in (by_formula, by_autodiff):
+        assert certificate.passed
+        assert certificate.notes == ()  # in float64
+
+
+def test_one_inexact_array_among_exact_ones_is_no_float32_on_the_way():
+    def candidate(*args):
+        grads = plants.student("tanh", "cross_entropy")(*args)
+        noise = np.random.default_rng(0).normal(size=grads[0][0].shape)
+        return [(grads[0][0] * (1 + 1e-8 * noise), grads[0][1]), *grads[1:]]
+
+    wrong = [row.name for row in check_grads(candidate, *HIDDEN.problem()).rows if row.is_wrong]
+    assert wrong == ["W1"]
 
 
 @functools.cache
@@ -186,7 +208,9 @@ def test_a_kink_above_moves_the_slope_of_a_layer_below():
     assert next(row for row in certificate.rows if row.name == "slope1").at_kinks == 1
     wrong = check_grads(lambda *a: candidate(*a) | {"dslope1": np.asarray(100.0)}, J, params, X, Y)
     assert wrong.first_wrong == 1
-    slipped = check_grads(functools.partial(candidate, slope_of="dZ1"), J, params, X + 1, Y)
+    # Away from the kink
+    params[1].W[:] += 0.2
+    slipped = check_grads(functools.partial(candidate, slope_of="dZ1"), J, params, X, Y)
     assert [d.mistake for d in slipped.diagnoses] == ["wrong_slope"]
 
 
@@ -200,6 +224,24 @@ def test_zeros_at_a_minimum_are_looked_at_elsewhere():
     recorded = check_grads(lambda x: np.zeros(3), J, np.zeros(3))
     assert not recorded.passed
     assert recorded.first_wrong is None
+
+
+def test_a_minimum_is_looked_at_nearby_if_fresh_parameters_have_no_value():
+    J = lambda x: jnp.sum(jnp.log(x) ** 2)  # noqa: E731
+    assert check_grads(lambda x: 2 * np.log(x) / x, J, np.ones(3)).passed
+    assert check_grads(lambda x: np.log(x) / x, J, np.ones(3)).first_wrong == "gradient"
+
+
+def test_what_is_off_here_is_not_right_because_it_is_right_elsewhere():
+    J = lambda x: jnp.sum(x**40)  # noqa: E731
+
+    def candidate(x, factor):
+        return 40 * x**39 * (factor if np.abs(x).max() < 0.14 else 1)
+
+    x = np.full(3, 0.13, np.float32)  # its gradient is 1e-33
+    for factor, passed in ((1, True), (2, False)):
+        gradient = functools.partial(candidate, factor=factor)
+        assert check_grads(only(np.float32, gradient), J, x).passed == passed
 
 
 def test_saturation_is_looked_at_elsewhere_and_disputes_nothing():

@@ -384,7 +384,7 @@ def test_letters_and_width_are_those_of_a_readme_or_of_a_hall_and_titles_fit(
         figure, axes = plt.subplots(1, 2, figsize=(9.6, 3), layout="constrained")
         figure.suptitle("What is said of both of these panels is far too long for one line " * 2)
         for ax in axes:
-            ax.set_title("A sentence that is longer than its panel is wide, and goes on")
+            ax.set_title("A sentence that is longer than its panel: $10^{-3}$ and $10^{-4}$, " * 2)
         run.figure(figure)
         assert axes[0].xaxis.label.get_size() == points
         assert figure.get_figwidth() == inches

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy_networks import ACTIVATIONS, draw, log10_stream
 from scipy.special import digamma, gammaln, polygamma
+from support import drawn
 
-from jaxmlp import MLP, Objective, activations, gradient_flow, initializers, meanfield
+from jaxmlp import MLP, Objective, activations, gradient_flow, meanfield
 from jaxmlp.meanfield import finite_streams, finite_width, remedies
 
 predict = functools.partial(meanfield.predict, c0=1.0)  # two equal inputs: c costs no integrals
@@ -246,11 +247,12 @@ def test_twenty_networks_of_the_package_lie_in_the_predicted_band(monkeypatch):
     nets, depth, width = 20, 30, 64
     X = np.random.default_rng(0).standard_normal((nets, 1, width), np.float32)
     X /= np.sqrt((X**2).mean(axis=2, keepdims=True))
-    keys = jax.random.split(jax.random.key(0), nets)
     for name, sigma_w2, residual, norm in (("gelu", 2.0, 1.0, None), ("tanh", 1.0, None, "layer")):
         sizes = (width, *[width] * depth, 1)
         mlp = MLP(sizes, hidden=name, output="linear", residual=residual, norm=norm, stack_from=2)
-        params = jax.vmap(lambda key: mlp.init(key, initializers.gaussian(sigma_w2, 0.0)))(keys)  # noqa: B023
+        init = {1.0: "lecun", 2.0: "he"}[sigma_w2]
+        each = [drawn(mlp, init, np.float32, np.random.default_rng(i)) for i in range(nets)]
+        params = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
         flow = gradient_flow(Objective(mlp, "half_squared_error"), statistics=False)
         measured = jax.vmap(flow, (0, 0, None))(params, X, np.zeros((1, 1), np.float32))
         measured = np.asarray(measured.log10_stream - measured.log10_stream[:, -1:]).mean(axis=0)

@@ -63,24 +63,33 @@ def test_frames_of_outputs_have_their_jacobian(x64):
         act = activations.get(name)
         slope = () if act.slope is None else (jnp.asarray(0.3),)
         layer = Layer(jnp.eye(5), slope=slope[0] if slope else None)
-        frame = spectrum.output_frame(Spec(act), layer, U, act.fn(U, *slope), None)
+
+        @jax.jit
+        def both(U, act=act, slope=slope, layer=layer):
+            frame = spectrum.output_frame(Spec(act), layer, U, act.fn(U, *slope), None)
+            return frame, jax.vmap(jax.jacfwd(lambda u: act.fn(u, *slope)))(U)
+
+        frame, jacobian = jax.tree.map(np.asarray, both(U))
         P = np.swapaxes(np.exp(frame.g)[..., None] * frame.U, 1, 2)
         is_open = np.arange(P.shape[1]) < np.asarray(frame.rank)[:, None]
         found = np.linalg.svd(P @ (is_open[..., None] * frame.rows), compute_uv=False)
-        jacobian = jax.vmap(jax.jacfwd(lambda u: act.fn(u, *slope)))(U)  # noqa: B023
-        expected = np.linalg.svd(np.asarray(jacobian), compute_uv=False)
+        expected = np.linalg.svd(jacobian, compute_uv=False)
         assert np.abs(found - expected[:, : found.shape[1]]).max() < 1e-14, name
         assert (frame.rank == (expected > 1e-14).sum(axis=1)).all(), name
 
 
 def test_a_saturated_softmax_has_its_true_singular_values(x64):
-    Z = jnp.asarray([[700.0, 300.0, 290.0, -5.0]])
-    spec, layer = Spec(activations.softmax), Layer(jnp.eye(4))
-    frame = spectrum.output_frame(spec, layer, Z, jax.nn.softmax(Z), None)
-    frame = spectrum.square(spectrum.orthonormal(frame))
-    for _ in range(3):
-        frame = spectrum.graded(frame)
-    found = spectrum.rotated(frame.g[0], frame.U[0], 3)
+    @jax.jit
+    def singular_values(Z):
+        spec, layer = Spec(activations.softmax), Layer(jnp.eye(4))
+        frame = spectrum.output_frame(spec, layer, Z, jax.nn.softmax(Z), None)
+        frame = spectrum.square(spectrum.orthonormal(frame))
+        for _ in range(3):
+            frame = spectrum.graded(frame)
+        return spectrum.rotated(frame.g[0], frame.U[0], 3)
+
+    Z = np.array([[700.0, 300.0, 290.0, -5.0]])
+    found = singular_values(Z)
     with mpmath.workdps(800):
         e = [mpmath.exp(mpmath.mpf(float(z))) for z in Z[0]]
         a = [x / sum(e) for x in e]

@@ -46,7 +46,7 @@ def fitted(figure: Any, config: Options) -> Any:
 
 def _room(ax: Any) -> float:
     """Pixels that a title may take, centred on its panel: within the figure, and its neighbours."""
-    figure, own = ax.get_figure(root=False), ax.get_window_extent()
+    figure, own = ax.figure, ax.get_window_extent()
     centre, whole = (own.x0 + own.x1) / 2, figure.bbox
     room = 2 * min(centre - whole.x0, whole.x1 - centre)
     for other in figure.axes:
@@ -65,4 +65,5 @@ def _wrap(title: Any, room: float) -> None:
         longest = max(map(len, title.get_text().splitlines()))
         letters = max(10, int(longest * room / wide) - 1)
         words = " ".join(title.get_text().split())
-        title.set_text(textwrap.fill(words, letters, break_long_words=False))
+        lines = textwrap.TextWrapper(letters, break_long_words=False, break_on_hyphens=False)
+        title.set_text(lines.fill(words))  # $10^{-3}$ stays in one piece

@@ -48,7 +48,7 @@ class Results:
             self.claim = _claim(self.out / f".{self.name}.running")
         import matplotlib
 
-        self.style = matplotlib.rc_context(style(self.config))
+        self.style = matplotlib.rc_context(style(self.config))  # pyright: ignore
         self.style.__enter__()
         self.entered.append(self)
         return self

@@ -39,11 +39,10 @@ def hero(config: Config, compared: list[Compared]):
         left_below_the_output(c, ax, color=colour, label=called(*kind))
     float32_floor(ax, config.width)
     least, most = (f(chosen.values(), key=lambda c: c.factor) for f in (min, max))
-    (bad, bad_init), (good, good_init) = ((c.activation, c.init) for c in (least, most))
     ax.set_title(
         f"{config.theory_depth} layers below the output {_power(least)} of a derivative is left "
-        f"with {CALLED.get(bad, bad)} and {bad_init} weights, {_power(most)} with "
-        f"{CALLED.get(good, good)} and {good_init}"
+        f"({called(least.activation, least.init)}), or {_power(most)} "
+        f"({called(most.activation, most.init)})"
     )
     ax.text(
         0.01, 0.02, f"points: mean of {config.theory_nets} networks, width {config.width}\n"
@@ -109,9 +108,8 @@ def finding(config: Config, theory: dict) -> str:
         return "What is lost from the last hidden layer to the first"
     wide = lost_by_depth(dataclasses.replace(config, activations=("relu",), inits=("he",)), 2048)
     return (
-        f"ReLU with he weights loses {of.mean[-1]:.1f} $\\pm$ {of.sd[-1]:.1f} decades in "
-        f"{depth:,} layers of width {config.width}, and {wide['relu', 'he'].mean[-1]:.2f} at width "
-        "2,048: the width is finite"
+        f"ReLU with he weights loses {of.mean[-1]:.1f} $\\pm$ {of.sd[-1]:.1f} decades in {depth:,} "
+        f"layers of width {config.width}, {wide['relu', 'he'].mean[-1]:.2f} of width 2,048"
     )
 
 
@@ -129,6 +127,7 @@ def decades_against_depth(rows: list[dict], theory, ax, *, color, label):
     ax.set_yscale("asinh", linear_width=1)  # a logarithm with a sign, smooth at 0
     ax.set_xticks(sorted(set(depths.tolist())), [f"{d:,}" for d in sorted(set(depths.tolist()))])
     ax.set_xticks([], minor=True)
+    ax.set_yticks([], minor=True)
     ticks = [t for t in (-10, -1, 0, 1, 10, 100, 1000) if ax.get_ylim()[0] <= t <= ax.get_ylim()[1]]
     ax.set_yticks(ticks, [f"{t:,}".replace("-", "\N{MINUS SIGN}") for t in ticks])
     ax.set(xlabel="hidden layers", ylabel="decades lost from the last to the first")
@@ -152,11 +151,13 @@ def beside_theory(config: Config, compared: list[Compared]):
         for ax in (above, below):
             ax.label_outer()
     axes[0, 0].set_ylabel("standard errors\nfrom theory")
-    axes[0, 0].legend(title="weights", loc="lower left", ncols=2)
+    beside = 2 if plt.rcParams["font.size"] < 13 else 1  # large letters need room
+    axes[0, 0].legend(title="weights", loc="lower left", ncols=beside)
     worst = max(abs(z) for c in compared for z in c.z)
+    apart = [c.correlation.mean(axis=0) - c.predicted.correlation for c in compared]
     figure.suptitle(
-        f"Mean field describes {config.theory_nets} networks of width {config.width}: at most "
-        f"{worst:.1f} standard errors off; two inputs become alike as it says (lines)"
+        f"Mean field (lines) and {config.theory_nets} networks of width {config.width}: norms at "
+        f"most {worst:.1f} standard errors apart, correlations {np.nanmax(np.abs(apart)):.2f}"
     )
     return figure
 

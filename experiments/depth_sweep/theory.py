@@ -165,7 +165,9 @@ def lost_by_depth(config: Config, width: int | None = None) -> dict[Kind, Lost]:
                 act, init, max(config.depths), width or config.width, 0, None, None, "cross_entropy"
             )
             of = predicted(network, X.shape[1], 10, q0)
-            if of is not None and np.isfinite(of.mean).all():
+            if of is None or of.mean is None or of.sd is None:
+                continue
+            if np.isfinite(of.mean).all():
                 sd = np.sqrt(np.maximum(of.sd[0] ** 2 - of.sd[:-1] ** 2, 0))
                 kind = activations.get(act).name, initializers.get(init).name
                 found[kind] = Lost(of.mean[:-1] - of.mean[0], sd)

@@ -27,7 +27,7 @@ class Dataset(NamedTuple):
 
 
 def _shown(data: Dataset) -> report.Shown:
-    """How many samples there are of each class, and what their features hold."""
+    """Return the number of samples of each class, and the range of the features."""
     m, d = data.X.shape
     counts = np.bincount(data.Y, minlength=data.num_classes)
     names = data.class_names[: report.SHOWN]

@@ -38,8 +38,11 @@ def read_idx(path: str | os.PathLike, *, sha256: str | None = None) -> np.ndarra
     path = as_path(path)
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError(f"{path} is not a regular file")
+    # Plain or gzipped: the first bytes say which (1f 8b is gzip's magic), because a suffix may lie
+    with open(path, "rb") as file:
+        opener = gzip.open if file.read(2) == b"\x1f\x8b" else open
     try:
-        with _open(path) as file:
+        with opener(path, "rb") as file:
             header, shape = _header(path, file)
             # One byte more than needed, to see trailing bytes and let gzip check its checksum
             body = file.read(math.prod(shape) + 1)
@@ -57,13 +60,6 @@ def read_idx(path: str | os.PathLike, *, sha256: str | None = None) -> np.ndarra
                 f"{path}, uncompressed, has the SHA-256 {digest.hexdigest()}, expected {sha256}"
             )
     return np.frombuffer(bytearray(body), np.uint8).reshape(shape)
-
-
-def _open(path: Path):
-    """Open a plain or gzipped file. The first bytes say which it is, because a suffix may lie."""
-    with open(path, "rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"  # the magic number of gzip
-    return gzip.open(path, "rb") if gzipped else open(path, "rb")
 
 
 def _header(path: Path, file) -> tuple[bytes, tuple[int, ...]]:

@@ -10,6 +10,7 @@ from importlib import metadata
 
 import jax
 
+from jaxmlp import report
 from jaxmlp.gradcheck.judge import Numbers, Row, Verdict
 from jaxmlp.gradcheck.names import listed, split
 from jaxmlp.gradcheck.search import Diagnosis
@@ -194,9 +195,7 @@ def _text(c: Certificate, verbose: bool) -> Iterator[str]:
     table = [_cells(row) for row in rows]
     names = list(table[0]) if verbose and table else BRIEF
     used = [name for name in names if name in BRIEF[:2] or any(row[name] for row in table)]
-    widths = {name: max(len(x) for x in (name, *(row[name] for row in table))) for name in used}
-    for line in ({name: name for name in used}, *table):
-        yield "  ".join(line[name].ljust(widths[name]) for name in used).rstrip()
+    yield report.as_text([{name: row[name] for name in used} for row in table])
     if left_out := len(_all_rows(c)) - len(rows):
         yield f"... and {left_out} more, in .rows"
     # What it means
@@ -210,15 +209,8 @@ def _text(c: Certificate, verbose: bool) -> Iterator[str]:
 
 
 def _html(c: Certificate) -> Iterator[str]:
-    yield f"<p><b>{html.escape(_headline(c))}</b></p>"
-    yield "<table>"
-    yield "<tr>" + "".join(f"<th>{name}</th>" for name in BRIEF) + "</tr>"
-    for row in _shown(c):
-        cells = _cells(row)
-        inside = "".join(f"<td>{html.escape(cells[name])}</td>" for name in BRIEF)
-        weight = "" if row.is_right else ' style="font-weight: bold"'
-        yield f"<tr{weight}>{inside}</tr>"
-    yield "</table>"
+    rows = map(_cells, _shown(c))
+    yield report.as_html([{name: row[name] for name in BRIEF} for row in rows], _headline(c))
     yield from (f"<p>{html.escape(line)}</p>" for line in _findings(c))
 
 

@@ -75,7 +75,7 @@ def decorrelation_of_weights(activation, q) -> Callable:
 
 
 def _of_two_slopes(activation, theta):
-    """The arc-cosine kernel of a homogeneous activation, which has one slope on either side of 0.
+    """Return `1 - c'` of a homogeneous activation, which has one slope on each side of 0.
 
     Cho & Saul 2009, "Kernel methods for deep learning": for ReLU the correlation is
     `(sin theta + (pi - theta) cos theta) / pi`; `phi = (high - low) relu + low z`.

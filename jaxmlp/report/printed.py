@@ -68,9 +68,8 @@ def every_few(columns: Mapping[str, Any], number: str) -> list[dict[str, Any]]:
     numbers = {name: np.asarray(x, float) for name, x in columns.items()}
     (length,) = {len(x) for x in numbers.values()}
     picked = np.unique(np.linspace(0, length - 1, min(length, SHOWN)).round().astype(int))
-    return [
-        {number: int(i) + 1} | {name: _or_none(x[i]) for name, x in numbers.items()} for i in picked
-    ]
+    cells = {name: [None if np.isnan(v) else float(v) for v in x] for name, x in numbers.items()}
+    return [{number: int(i) + 1} | {name: x[i] for name, x in cells.items()} for i in picked]
 
 
 def arrays(fields: Mapping[str, Any]) -> Rows:
@@ -103,7 +102,3 @@ def _numbers(value: Any) -> dict[str, float]:
         return {"smallest": float(x.min()), "largest": float(x.max()), "rms": rms}
     except Exception:  # it has no numbers that can be shown
         return {}
-
-
-def _or_none(x: Any) -> float | None:
-    return None if np.isnan(x) else float(x)

@@ -31,6 +31,8 @@ def as_text(rows: Rows, forms: Mapping[str, str] = {}) -> str:
       he        −0.5
       lecun       12
     """
+    if not rows:
+        return "nothing to show"
     names = list(rows[0])
     form = {name: forms.get(name, ".3g") for name in names}
     table = [names, *([cell(row[name], form[name]) for name in names] for row in rows)]

@@ -265,13 +265,13 @@ def workers(number: int) -> Callable[[], ProcessPoolExecutor]:
       >>> import jaxmlp
       >>> executor = jaxmlp.sweep.workers(2)  # jaxmlp.depth_sweep(..., executor=executor)
     """
-    return functools.partial(_worker_pool, number)
 
+    def pool() -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        count = context.Value("i", 0)  # how many workers have started, for their share of the cores
+        return ProcessPoolExecutor(number, context, _begin_worker, (count, number))
 
-def _worker_pool(number: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    count = context.Value("i", 0)
-    return ProcessPoolExecutor(number, context, _begin_worker, (count, number))
+    return pool
 
 
 def _begin_worker(count: Any, number: int) -> None:

@@ -1,4 +1,4 @@
-"""What a summary says of a network: how its gradient changes, how networks differ, a verdict."""
+"""The numbers of a summary: the change of a gradient, the spread of networks, a verdict."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from jaxmlp.flow_report import ROOM
 
 VERDICTS = ("vanishing", "healthy", "exploding", "not finite", "incomplete")
-PREDICTED = 3.0  # standard deviations within which a network is as predicted: 99.7% of all are
+PREDICTED = 3.0  # standard errors within which a network is as predicted: 99.7% of all are
 UNKNOWN = (np.nan, np.nan)
 
 
@@ -18,24 +18,25 @@ def change_of(
     predicted: Sequence[float] | None = None,
     sd: Sequence[float] | None = None,
 ) -> dict[str, float]:
-    """Return what becomes of a norm from the last hidden layer to the first.
+    """Return the change of a norm from the last hidden layer to the first.
 
-    Args: each at the first hidden layer and at the last one; UNKNOWN if the table lacks layers.
+    Each argument is a pair, at the first hidden layer and at the last one; UNKNOWN if the table
+    lacks layers.
     """
     first, last = log10_stream
-    # -inf minus -inf is no change
+    # If both are exact zeros, -inf, the change is -inf too
     change = first - last if not (first == last == -np.inf) else -np.inf
     found = {"log10_first": first, "log10_last": last, "log10_change": change}
     if predicted is None or sd is None:
         return found
-    # Steps are nearly independent, so their variances add up
+    # The steps are nearly independent, so their variances add up
     variance = sd[0] ** 2 - sd[1] ** 2
     spread = math.sqrt(variance) if variance > 0 else 0.0 if variance <= 0 else np.nan
     return found | {"predicted": predicted[0] - predicted[1], "predicted_sd": spread}
 
 
 def spread(changes: np.ndarray) -> dict[str, float]:
-    """Return how the networks of a cell differ; NaN where a gradient is exactly 0."""
+    """Return the spread of the networks of a cell; NaN if a gradient is exactly 0."""
     n, finite = len(changes), np.isfinite(changes).all()
     low, high = np.quantile(changes, (0.25, 0.75)) if finite else UNKNOWN
     sd = float(np.std(changes, ddof=1)) if finite and n > 1 else np.nan
@@ -43,7 +44,7 @@ def spread(changes: np.ndarray) -> dict[str, float]:
 
 
 def beside(row: Mapping[str, Any], n: int) -> dict[str, Any]:
-    """Hold a summary's median of n networks against theory."""
+    """Return z of a summary's median of n networks, and the verdict, as predicted or not."""
     error = row["predicted_sd"] * median_error(n)
     off = row["log10_change"] - row["predicted"]
     with np.errstate(all="ignore"):
@@ -53,9 +54,10 @@ def beside(row: Mapping[str, Any], n: int) -> dict[str, Any]:
 
 
 def median_error(n: int) -> float:
-    """Return the standard error of the median of n normal numbers over their sd, or a bit more.
+    """Return about the standard error of the median of n normal numbers, over their sd.
 
-    The median of one or two is their mean; that of many has the variance pi / (2 n).
+    The median of one or two is their mean. That of many has the variance pi / (2 n); between, this
+    is a little too large.
     """
     return 1 / math.sqrt(n) if n <= 2 else math.sqrt(math.pi / (2 * n))
 
@@ -66,9 +68,10 @@ def verdict(
     """Return "vanishing", "healthy", "exploding", or "not finite" for NaN and inf.
 
     Args:
-      log10_change: what so many steps from layer to layer make of the norm; -inf is vanishing.
-      vanishing, exploding: factors a layer; between them a network of any depth is healthy, as is
-        one that changes by less than 2 decades in all.
+      log10_change: the change of the norm over `steps` steps from layer to layer; -inf is
+        vanishing.
+      vanishing, exploding: factors a layer. A network is healthy if its factor is between them, or
+        if the norm changes by less than 2 decades in all.
     """
     if np.isnan(log10_change) or log10_change == np.inf:
         return VERDICTS[3]

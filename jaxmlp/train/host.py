@@ -41,7 +41,7 @@ class History(NamedTuple):
 
 
 def _shown(history: History) -> report.Shown:
-    """By epoch; of several networks by network, where each ended."""
+    """Return a row for each epoch; of several networks one for each network, after its end."""
     kept = "" if history.record is None else f"record: {_kind(history.record)}"
     curves = history._asdict() | {"record": None, "diverged": None}
     if np.ndim(history.loss) == 1:
