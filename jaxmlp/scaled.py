@@ -118,12 +118,13 @@ def derivative_near(act: Activation, slopes: tuple, near: Array, A: Array) -> Ar
     where act' is still 6e-8.
     """
     assert act.derivative is not None
-    if act == sigmoid:
-        return A * sigmoid.fn(-near)
-    if act == tanh:
-        e = jnp.exp(-2 * jnp.abs(near))
-        return 4 * e / (1 + e) ** 2
-    return act.derivative(near, A, *slopes)
+    plain = act.derivative(near, A, *slopes)
+    if act not in (tanh, sigmoid):
+        return plain
+    # Below 0.9 the formulas in A are the more exact ones: act' hardly moves with A there
+    x, steep = (jnp.abs(near), 1) if act == sigmoid else (2 * jnp.abs(near), 4)
+    e = jnp.exp(-x)
+    return jnp.where(jnp.abs(A) > 0.9, steep * e / (1 + e) ** 2, plain)
 
 
 def saturates(act: Activation | Choice) -> bool:
