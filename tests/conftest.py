@@ -35,11 +35,13 @@ def _known_flags():
 
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_known_flags()])
 
+# A program need not say of each operation which lines of Python made it.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
+
 # Tracing makes millions of small objects that live long: by default Python looks through all of
 # them again and again, which is a tenth of the time.
 gc.set_threshold(200_000, 50, 1000)
 
-import jax  # noqa: E402
 import pytest  # noqa: E402
 import shapes  # noqa: E402
 
@@ -52,4 +54,6 @@ def _forget_compiled_networks():
     yield
     maps = Path("/proc/self/maps")
     if not maps.exists() or len(maps.read_bytes().splitlines()) > MOST_MAPS:
+        import jax  # not where pytest only hands the tests out
+
         jax.clear_caches()

@@ -71,7 +71,7 @@ def flax_linen():
             return flax.linen.Dense(3)(x)
 
     network = Network()
-    params = network.init(jax.random.key(0), X[0])
+    params = jax.jit(network.init)(jax.random.key(0), X[0])
     return lambda params, x, y: cross_entropy(network.apply(params, x), y), params, X, Y
 
 

@@ -372,6 +372,15 @@ def test_steps_in_columns_are_read_as_rows():
     assert check_grads(columns, *two_layers()).first_wrong_step == "dA1"
 
 
+def test_given_steps_tell_arrays_that_are_wrong_from_a_wrong_walk():
+    def candidate(*args):
+        found = all_steps(*args)
+        return found | {name: -found[name] for name in ("dW1", "db1")}
+
+    (diagnosis,) = check_grads(candidate, *two_layers()).diagnoses
+    assert (diagnosis.mistake, diagnosis.steps) == ("sign", ("dW1", "db1"))
+
+
 def test_a_wrong_step_beside_right_gradients_is_a_note():
     def candidate(*args):
         found = all_steps(*args)

@@ -128,6 +128,16 @@ def test_targets_that_sum_to_1_up_to_rounding_leave_two_right_gradients():
         assert certificate.notes == ()  # in float64
 
 
+def test_one_inexact_array_among_exact_ones_is_no_float32_on_the_way():
+    def candidate(*args):
+        grads = plants.student("tanh", "cross_entropy")(*args)
+        noise = np.random.default_rng(0).normal(size=grads[0][0].shape)
+        return [(grads[0][0] * (1 + 1e-8 * noise), grads[0][1]), *grads[1:]]
+
+    wrong = [row.name for row in check_grads(candidate, *HIDDEN.problem()).rows if row.is_wrong]
+    assert wrong == ["W1"]
+
+
 @functools.cache
 def line():
     """A network of one unit, without activation: J, params, X."""
@@ -214,6 +224,24 @@ def test_zeros_at_a_minimum_are_looked_at_elsewhere():
     recorded = check_grads(lambda x: np.zeros(3), J, np.zeros(3))
     assert not recorded.passed
     assert recorded.first_wrong is None
+
+
+def test_a_minimum_is_looked_at_nearby_if_fresh_parameters_have_no_value():
+    J = lambda x: jnp.sum(jnp.log(x) ** 2)  # noqa: E731
+    assert check_grads(lambda x: 2 * np.log(x) / x, J, np.ones(3)).passed
+    assert check_grads(lambda x: np.log(x) / x, J, np.ones(3)).first_wrong == "gradient"
+
+
+def test_what_is_off_here_is_not_right_because_it_is_right_elsewhere():
+    J = lambda x: jnp.sum(x**40)  # noqa: E731
+
+    def candidate(x, factor):
+        return 40 * x**39 * (factor if np.abs(x).max() < 0.14 else 1)
+
+    x = np.full(3, 0.13, np.float32)  # its gradient is 1e-33
+    for factor, passed in ((1, True), (2, False)):
+        gradient = functools.partial(candidate, factor=factor)
+        assert check_grads(only(np.float32, gradient), J, x).passed == passed
 
 
 def test_saturation_is_looked_at_elsewhere_and_disputes_nothing():
@@ -317,6 +345,13 @@ def test_two_names_of_one_array_do_not_hide_each_other():
     assert check_grads(candidate, *HIDDEN.problem()).passed
 
 
+def test_parameters_without_arrays_have_a_certificate_too():
+    certificate = check_grads(lambda p: {}, lambda p: jnp.float32(1), {})
+    assert not certificate.passed
+    assert "could not be decided" in str(certificate)
+    assert "could not be decided" in certificate._repr_html_()
+
+
 # --- mistakes that no plant makes -----------------------------------------------------------------
 
 DONE_TO_IT = {
@@ -368,3 +403,33 @@ def test_a_transposed_weight_in_the_forward_pass_alone_is_named():
     found = check_grads(candidate, *square())
     assert [(d.mistake, d.layers) for d in found.diagnoses] == [("wrong_W_forward", (2,))]
     assert "W2.T" in found.diagnoses[0].mend
+
+
+def test_two_mistakes_in_one_layer_are_named():
+    pair = ("no_derivative", (2,)), ("bias_not_summed", (2,))
+    assert plants.outcome_of_two(HIDDEN, *pair) == "named"
+
+
+def test_at_a_kink_of_a_plain_function_every_number_between_the_two_slopes_is_right():
+    zero = jnp.float32(0)
+    for slope, verdict in ((0.0, True), (-1.0, True), (0.5, True), (1.01, False), (-5.0, False)):
+        assert check_grads(lambda x: slope, jnp.abs, zero).passed == verdict  # noqa: B023
+    assert not check_grads(lambda x: 1e-3, jnp.square, zero).passed  # a bend is no kink
+    assert not check_grads(lambda x: 1.0, lambda x: jnp.where(x > 0, 1, 0 * x), zero).passed
+
+
+def test_a_lasso_with_weights_of_exactly_zero_is_right_by_the_sign():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((6, 4)).astype(np.float32)
+    w = np.array([0.7, 0.0, -1.2, 0.0], np.float32)
+
+    def J(w, X):
+        return jnp.mean((X @ w) ** 2) / 2 + 0.1 * jnp.sum(jnp.abs(w))
+
+    def by_hand(w, X, penalty=0.1):
+        return X.T @ (X @ w) / len(X) + np.float32(penalty) * np.sign(w)
+
+    certificate = check_grads(by_hand, J, w, X)
+    assert certificate.passed
+    assert certificate.rows[0].at_kinks == 2
+    assert not check_grads(lambda *args: by_hand(*args, penalty=0.05), J, w, X).passed

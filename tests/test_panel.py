@@ -93,7 +93,7 @@ def test_noise_of_nearly_equal_gradients_is_right_to_their_differences():
 
 
 def test_below_the_range_of_the_precision_it_says_so_and_exact_zeros_are_zeros():
-    J, params, X, Y = problem((5, *[6] * 80, 3), hidden="sigmoid", init="lecun")
+    J, params, X, Y = problem((6, *[6] * 80, 3), hidden="sigmoid", init="lecun")
     numbers = panel(J, 0.1)(params, X, Y, optax.sgd(0.1).init(params), 0)
     flow = jaxmlp.gradient_flow(J)(params, X, Y)
     told = np.isfinite(numbers.log10_delta)

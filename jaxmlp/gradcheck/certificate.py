@@ -195,7 +195,8 @@ def _text(c: Certificate, verbose: bool) -> Iterator[str]:
     table = [_cells(row) for row in rows]
     names = list(table[0]) if verbose and table else BRIEF
     used = [name for name in names if name in BRIEF[:2] or any(row[name] for row in table)]
-    yield report.as_text([{name: row[name] for name in used} for row in table])
+    if table:
+        yield report.as_text([{name: row[name] for name in used} for row in table])
     if left_out := len(_all_rows(c)) - len(rows):
         yield f"... and {left_out} more, in .rows"
     # What it means
