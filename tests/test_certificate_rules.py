@@ -408,3 +408,19 @@ def test_a_transposed_weight_in_the_forward_pass_alone_is_named():
 def test_two_mistakes_in_one_layer_are_named():
     pair = ("no_derivative", (2,)), ("bias_not_summed", (2,))
     assert plants.outcome_of_two(HIDDEN, *pair) == "named"
+
+
+@pytest.mark.parametrize("h", [1e-4, 1e-6])
+def test_differences_as_exact_as_float32_are_differences_all_the_same(h):
+    def candidate(params, X, Y):
+        def value(arrays):
+            A = X
+            for W, b in arrays[:-1]:
+                A = np.tanh(A @ W + b)
+            W, b = arrays[-1]
+            return -np.sum(Y * np.log(plants.softmax(A @ W + b))) / len(X)
+
+        return plants.differences(value, params, h, both_sides=True)
+
+    certificate = check_grads(candidate, *HIDDEN.problem())
+    assert [d.mistake for d in certificate.diagnoses] == ["finite_differences"]
