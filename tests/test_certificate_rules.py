@@ -165,11 +165,11 @@ def test_sums_that_cancel_late_may_round_by_the_sum_so_far():
 
 def test_a_value_that_cancels_is_judged_by_the_size_of_its_terms():
     J, params, X = line()
+    X = X[::256]
     Y = X * np.float32(0.3) + np.float32(0.1) + np.float32(1e-6)
-    value, grads = by_loops(params, X, Y)
-    certificate = check_grads(lambda *args: (value, grads), J, params, X, Y)
-    assert certificate.value.numbers.difference < 1e-9
-    assert certificate.value.verdict == "right"
+    value = check_grads(by_loops, J, params, X, Y).value
+    assert value.numbers.difference < 1e-9
+    assert value.verdict == "right"
 
 
 # --- kinks ----------------------------------------------------------------------------------------
