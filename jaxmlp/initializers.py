@@ -162,6 +162,7 @@ def get(init: str | Initializer | Callable) -> Initializer:
       Initializer('jax.nn.initializers.uniform.init(scale=0.1)')
     """
     if isinstance(init, Initializer):
+        _check_unit(init)
         return init
     if isinstance(init, str):
         return named.look_up("initializer", init, _KNOWN, _MEANT)
@@ -171,6 +172,25 @@ def get(init: str | Initializer | Callable) -> Initializer:
             f"got {init!r}"
         )
     return Initializer(_name_of(init), init)
+
+
+@functools.cache
+def _check_unit(init: Initializer) -> None:
+    """Refuse an own Initializer whose W is not unit * std: a sweep would draw other networks."""
+    if init.unit is None or named.is_known(init, get):
+        return
+    if init.std is None:
+        raise ValueError(f"init {init.name}: unit needs std, so that W == unit * std")
+    key, shape = jax.random.key(0), (3, 5)
+    with jax.ensure_compile_time_eval():
+        W, unit = (np.asarray(f(key, shape, jnp.float32)) for f in (init.W, init.unit))
+        scaled = unit * np.float32(init.std(shape, np.float32))
+    # 1e-6: a few roundings; which of W's bits differ is for the tests of the library's own
+    if not np.allclose(W, scaled, rtol=1e-6, atol=0):
+        raise ValueError(
+            f"init {init.name}: W must be unit * std, but of a weight (3, 5) the first entry is "
+            f"{W[0, 0]:.6g} and unit * std {scaled[0, 0]:.6g}"
+        )
 
 
 def _name_of(fn: Callable) -> str:

@@ -424,3 +424,28 @@ def test_differences_as_exact_as_float32_are_differences_all_the_same(h):
 
     certificate = check_grads(candidate, *HIDDEN.problem())
     assert [d.mistake for d in certificate.diagnoses] == ["finite_differences"]
+
+
+def test_at_a_kink_of_a_plain_function_every_number_between_the_two_slopes_is_right():
+    zero = jnp.float32(0)
+    for slope, verdict in ((0.0, True), (-1.0, True), (0.5, True), (1.01, False), (-5.0, False)):
+        assert check_grads(lambda x: slope, jnp.abs, zero).passed == verdict  # noqa: B023
+    assert not check_grads(lambda x: 1e-3, jnp.square, zero).passed  # a bend is no kink
+    assert not check_grads(lambda x: 1.0, lambda x: jnp.where(x > 0, 1, 0 * x), zero).passed
+
+
+def test_a_lasso_with_weights_of_exactly_zero_is_right_by_the_sign():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((6, 4)).astype(np.float32)
+    w = np.array([0.7, 0.0, -1.2, 0.0], np.float32)
+
+    def J(w, X):
+        return jnp.mean((X @ w) ** 2) / 2 + 0.1 * jnp.sum(jnp.abs(w))
+
+    def by_hand(w, X, penalty=0.1):
+        return X.T @ (X @ w) / len(X) + np.float32(penalty) * np.sign(w)
+
+    certificate = check_grads(by_hand, J, w, X)
+    assert certificate.passed
+    assert certificate.rows[0].at_kinks == 2
+    assert not check_grads(lambda *args: by_hand(*args, penalty=0.05), J, w, X).passed

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import os
 import pickle
@@ -357,6 +358,19 @@ def test_callable_that_returns_another_shape_or_dtype_is_refused(wrong, given):
 def test_initializer_comes_back_as_it_is():
     init = gaussian(1.0)
     assert initializers.get(init) is init
+
+
+def test_an_initializer_that_lies_about_its_parts_or_its_name_is_refused():
+    he = initializers.get("he")
+    double = dataclasses.replace(he, name="double", W=lambda *args: 2 * he.W(*args))
+    with pytest.raises(ValueError, match=r"init double: W must be unit \* std, but of a weight"):
+        jaxmlp.MLP((2, 3)).init(KEY, double)
+    with pytest.raises(ValueError, match="init half: unit needs std"):
+        initializers.get(dataclasses.replace(he, name="half", std=None))
+    own = dataclasses.replace(he, name="own")
+    assert initializers.get(own) is own
+    with pytest.raises(ValueError, match="independent weights of a known variance, got init 'he'"):
+        jaxmlp.meanfield.variances(Initializer("he", jax.nn.initializers.uniform(0.1)), (2, 3))
 
 
 def test_what_cannot_be_called_is_refused():

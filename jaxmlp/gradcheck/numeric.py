@@ -172,6 +172,35 @@ def _unchecked(J: Callable) -> Callable:
     return lambda params, X, Y: value_and_output(J, params, X, jax.numpy.asarray(Y))[0]
 
 
+# --- one-sided differences ------------------------------------------------------------------------
+
+
+def kinks(
+    J: Callable, args: tuple, name: str, entries: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smaller and the larger slope of J beside some entries; NaN for no kink.
+
+    At a kink the two slopes stay apart with shorter steps; a bend closes, and a jump opens.
+    """
+    array = by_name(args[0])[name]
+    line = Line(J, args, name, array, 0)
+    middle = float(line.at(array))
+    unit = np.sqrt(np.mean(array**2)) or 1.0
+    found = np.full((2, len(entries)), np.nan)
+    for i, entry in enumerate(entries):
+        sides = []
+        for h in unit * 2.0 ** np.array([-14, -20]):
+            e = np.zeros_like(array)
+            e.flat[entry] = h
+            sides.append([(float(line.at(array + s * e)) - middle) / (s * h) for s in (-1, 1)])
+        (low, high), (coarse_low, coarse_high) = sorted(sides[1]), sorted(sides[0])
+        gap, coarse, most = high - low, coarse_high - coarse_low, max(abs(low), abs(high))
+        # 1e-3 and a tenth: far above the rounding of J over the shorter step
+        if gap > 1e-3 * most and abs(gap - coarse) <= 0.1 * gap:
+            found[:, i] = low - 1e-6 * gap, high + 1e-6 * gap
+    return found[0], found[1]
+
+
 # --- central differences --------------------------------------------------------------------------
 
 

@@ -168,13 +168,14 @@ def variances(init: str | Initializer, sizes: Sequence[int]) -> tuple[np.ndarray
       (array([0.5, 1. , 1.5]), 0.0)
     """
     init = initializers.get(init)
-    if init.name not in _VARIANCES and init.unit is not jax.random.normal:
+    is_named = init.name in _VARIANCES and init == initializers.get(init.name)
+    if not is_named and init.unit is not jax.random.normal:
         raise ValueError(
             f"the theory needs independent weights of a known variance, got init {init.name!r}: "
             "give sigma_w2 and sigma_b2 (square orthogonal layers have the lengths of sigma_w2 = 1 "
             "but spread less)"
         )
-    factor = _VARIANCES.get(init.name, _of_normal(init))
+    factor = _VARIANCES[init.name] if is_named else _of_normal(init)
     shapes = itertools.pairwise(sizes)
     return np.array([factor(d_in, d_out) for d_in, d_out in shapes]), init.sigma_b2
 
