@@ -1,6 +1,6 @@
 """A student's backward pass in NumPy, with a mistake planted where one is wanted, and the census of
-what the certificate says of it, and of right ones. `python tests/plants.py` runs both in full, in a
-quarter of an hour.
+what the certificate says of it, and of right ones. `python tests/plants.py` runs both in full, in
+half an hour.
 
 The pass shares no code with jaxmlp: activations, losses and steps are written out anew.
 """
