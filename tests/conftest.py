@@ -21,12 +21,15 @@ MOST_MAPS = 30_000
 
 
 def _known_flags():
-    """Return the flags above that the installed jaxlib knows."""
+    """Return the flags above that the installed jaxlib knows.
+
+    Of a flag that is no more it may still know the name, as a reserved one, but not as a C string.
+    """
     package = Path(util.find_spec("jaxlib").origin).parent
     unknown, known = dict(FAST_TO_COMPILE), []
     for library in sorted(package.glob("*.so*"), key=lambda path: -path.stat().st_size):
         with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m:
-            found = [name for name in unknown if m.find(name.encode()) >= 0]
+            found = [name for name in unknown if m.find(b"\0%b\0" % name.encode()) >= 0]
         known += [f"--{name}={unknown.pop(name)}" for name in found]
         if not unknown:
             break
