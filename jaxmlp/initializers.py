@@ -127,13 +127,19 @@ def _normal(std: float) -> Initializer:
     )
 
 
+def _orthogonal(key, shape, dtype):
+    """Draw as `jax.nn.initializers.orthogonal`; its QR knows no half precision."""
+    at_least = jnp.promote_types(dtype, jnp.float32)
+    return jax.nn.initializers.orthogonal()(key, shape, at_least).astype(dtype)
+
+
 # --- by name --------------------------------------------------------------------------------------
 
 _KNOWN = {
     "lecun": _truncated("lecun", lambda d_in, d_out: 1 / d_in),
     "glorot": _truncated("glorot", lambda d_in, d_out: 1 / ((d_in + d_out) / 2)),
     "he": _truncated("he", lambda d_in, d_out: 2 / d_in),
-    "orthogonal": Initializer("orthogonal", jax.nn.initializers.orthogonal()),
+    "orthogonal": Initializer("orthogonal", _orthogonal),
     "zeros": Initializer("zeros", jax.nn.initializers.zeros),
     "gaussian": gaussian,
     "normal": normal,
