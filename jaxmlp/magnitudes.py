@@ -203,8 +203,7 @@ def _passed(act: Activation, slopes: tuple, U: Array, k: Array, *, keep_U: bool,
     A, e, U_near = activated(act, slopes, U, k)
     D = steep = None
     if act.derivative is not None:
-        D = act.derivative(U_near, A, *slopes)
-        D = derivative_near(act, slopes, U_near, A) if exact else D
+        D = derivative_near(act, slopes, U_near, A) if exact else act.derivative(U_near, A, *slopes)
         steep = jnp.asarray(steepest(act, *slopes), U.dtype)
     return A, e, (U_near if keep_U else None), D, steep, leaves_range(act, A, k)
 
