@@ -22,6 +22,7 @@ Pennington, Schoenholz & Ganguli 2017, "Resurrecting the sigmoid in deep learnin
 isometry", and 2018, "The emergence of spectral universality in deep networks".
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -112,43 +113,30 @@ def jacobian(
                 "transient and width exclude each other: the recursion at a finite width holds "
                 "for activations whose gradient does not depend on the length"
             )
-        return _by_layer(activation, w, b, depth, weights, q0)
-    q, _ = settled(activation, w, b, q0)
-    slope2, weight = _law(activation, q)
-    mu_1, mu_2 = weight @ slope2, weight @ slope2**2
-    if mu_1 == 0:  # step and sign
-        return Jacobian(q, 0.0, 0.0, -math.inf, 0.0, -math.inf)
-    if width is None:
-        relative = depth * float(mu_2 / mu_1**2 - WEIGHTS[weights])
-        largest = _log_edge(activation, slope2, weight, w, depth, WEIGHTS[weights]) / math.log(10)
+        one_on = lambda q, _: float(length_map(activation, w, b, q))  # noqa: E731
+        lengths, layers_each = [*itertools.accumulate(range(1, depth), one_on, initial=q0)], 1
     else:
+        lengths, layers_each = [settled(activation, w, b, q0)[0]], depth
+    # The moments of phi'^2 at each length, and what their layers make together
+    laws = [_law(activation, q) for q in lengths]
+    moments = [(weight @ slope2, weight @ slope2**2) for slope2, weight in laws]
+    if any(mu_1 == 0 for mu_1, _ in moments):  # step and sign
+        return Jacobian(lengths[-1], 0.0, 0.0, -math.inf, 0.0, None if transient else -math.inf)
+    log10_mean = sum(layers_each * math.log10(w * mu_1) for mu_1, _ in moments)
+    ratios = [float(mu_2 / mu_1**2) for mu_1, mu_2 in moments]
+    relative = sum(layers_each * (ratio - WEIGHTS[weights]) for ratio in ratios)
+    # The largest value, which is known for layers that are alike, or the recursion
+    largest = None
+    if width is not None:
         _check_recursion(activation, b, weights)
-        n = checks.integer("width", width, at_least=1)
-        relative, largest = _relative_variance(n, depth, float(mu_2 / mu_1**2)), None
-    return _in_range(q, depth * math.log10(w * mu_1), relative, largest)
-
-
-def _in_range(q, log10_mean, relative, largest) -> Jacobian:
-    """Return the Jacobian with mean and variance, which are 0 or inf beyond float64's range."""
+        relative = _relative_variance(checks.integer("width", width, at_least=1), depth, *ratios)
+    elif not transient:
+        largest = _log_edge(activation, *laws[0], w, depth, WEIGHTS[weights]) / math.log(10)
+    # Mean and variance, 0 or inf beyond the range of float64
     with np.errstate(over="ignore"):
         mean = float(np.float64(10) ** log10_mean)
         variance = float(relative * np.float64(mean) ** 2) if relative else 0.0
-    return Jacobian(q, mean, variance, log10_mean, relative, largest)
-
-
-def _by_layer(activation, w, b, depth, weights, q) -> Jacobian:
-    """Return the Jacobian of layers with different lengths; the first has length q."""
-    log10_mean, relative = 0.0, 0.0
-    for layer in range(depth):
-        if layer:
-            q = float(length_map(activation, w, b, q))
-        slope2, weight = _law(activation, q)
-        mu_1, mu_2 = weight @ slope2, weight @ slope2**2
-        if mu_1 == 0:
-            return Jacobian(q, 0.0, 0.0, -math.inf, 0.0, None)
-        log10_mean += math.log10(w * mu_1)
-        relative += float(mu_2 / mu_1**2 - WEIGHTS[weights])
-    return _in_range(q, log10_mean, relative, None)
+    return Jacobian(lengths[-1], mean, variance, log10_mean, relative, largest)
 
 
 def _law(activation, q) -> tuple[np.ndarray, np.ndarray]:
