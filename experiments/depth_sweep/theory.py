@@ -10,8 +10,8 @@ import jaxmlp
 from experiments import common
 from experiments.depth_sweep.options import Config
 from jaxmlp import activations, initializers, meanfield
-from jaxmlp.sweep.summary import PREDICTED
-from jaxmlp.sweep.theory import predicted
+from jaxmlp.sweep.summary import PREDICTED, judged
+from jaxmlp.sweep.theory import predicted, z_of
 
 Kind = tuple[str, str]
 
@@ -30,15 +30,9 @@ class Compared(NamedTuple):
 
     @property
     def z(self):
-        """Return the networks' mean minus the prediction, in standard errors of the prediction.
-
-        It is 0 if both are equal, as at the output, or both -inf.
-        """
-        measured = self.measured.mean(axis=0)
+        """Return the networks' mean minus the prediction, in standard errors of the prediction."""
         error = self.predicted.sd / math.sqrt(len(self.measured))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            z = (measured - self.predicted.mean) / error
-        return np.where(measured == self.predicted.mean, 0.0, z).tolist()
+        return z_of(self.measured.mean(axis=0), self.predicted.mean, error).tolist()
 
     @property
     def sd(self):
@@ -185,7 +179,5 @@ def judge(rows: common.Rows, lost: dict[Kind, Lost]) -> common.Rows:
             continue
         mean, sd = (float(x[row["depth"] - 1]) for x in of)
         as_told = abs(row["log10_change"] + mean) <= PREDICTED * sd
-        word = f", as predicted for width {row['width']}" if as_told else ""
-        verdict = row["verdict"] + word
-        found.append(row | {"predicted": -mean, "sd": sd, "verdict": verdict})
+        found.append(row | {"predicted": -mean, "sd": sd, "verdict": judged(row, as_told)})
     return found

@@ -1,10 +1,10 @@
 """What the page of a sweep shows besides its numbers: the names of remedies, and predictions."""
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxmlp import meanfield
+from jaxmlp.sweep.grid import Network
+from jaxmlp.sweep.theory import predicted
 
 # Chosen: networks up to this depth get a band, which takes milliseconds a layer; deeper ones get
 # only the line of infinite width
@@ -34,14 +34,12 @@ def predictions(networks: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any
             continue
         seen.add(kind)
         act, init, width, depth, residual, norm = kind
-        with contextlib.suppress(ValueError):
-            w2, b2 = meanfield.variances(init, [width] * (depth + 2))
-            narrow = width if depth <= MOST_LAYERS else None
-            found = meanfield.predict(
-                act, w2, b2, depth, c0=1.0, width=narrow, residual=residual, norm=norm
-            )  # fmt: skip
-            mean = found.log10_delta if found.mean is None else found.mean
-            band = (found.low, found.high) if found.low is not None else (mean * float("nan"),) * 2
-            menus = {"activation": act, "init": init, "width": width, "depth": depth}
-            menus |= {"step": 0} if "step" in network else {}
-            yield menus | {"remedy": remedy(network), "mean": mean, "low": band[0], "high": band[1]}
+        one = Network(act, init, depth, width, 0, residual, norm, "")  # any seed, any loss
+        found = predicted(one, width, width, 1.0, band=depth <= MOST_LAYERS)
+        if found is None:
+            continue
+        mean = found.log10_delta if found.mean is None else found.mean
+        band = (found.low, found.high) if found.low is not None else (mean * float("nan"),) * 2
+        menus = {"activation": act, "init": init, "width": width, "depth": depth}
+        menus |= {"step": 0} if "step" in network else {}
+        yield menus | {"remedy": remedy(network), "mean": mean, "low": band[0], "high": band[1]}

@@ -49,8 +49,12 @@ def beside(row: Mapping[str, Any], n: int) -> dict[str, Any]:
     off = row["log10_change"] - row["predicted"]
     with np.errstate(all="ignore"):
         z = 0.0 if off == 0 else float(np.divide(off, error))
-    word = f", as predicted for width {row['width']}" if abs(z) <= PREDICTED else ""
-    return {"z": z, "verdict": row["verdict"] + word}
+    return {"z": z, "verdict": judged(row, abs(z) <= PREDICTED)}
+
+
+def judged(row: Mapping[str, Any], as_predicted: bool) -> str:
+    """Return the verdict of a row, and that it is as predicted, if it is."""
+    return row["verdict"] + (f", as predicted for width {row['width']}" if as_predicted else "")
 
 
 def median_error(n: int) -> float:

@@ -96,11 +96,10 @@ class SweepTable:
             raise ValueError(
                 f"these tables have different columns: {', '.join(sorted(different))} in one only"
             )
-        held = {self._key(rows.start) for rows in self._networks()}
-        for rows in other._networks():
-            if (key := other._key(rows.start)) in held:
-                names = dict(zip((*NETWORK, *REMEDIES, *self._told), key, strict=True))
-                raise ValueError(f"both tables hold the network {names}")
+        held = set(self._keys())
+        if key := next((key for key in other._keys() if key in held), None):
+            names = dict(zip((*NETWORK, *REMEDIES, *self._told), key, strict=True))
+            raise ValueError(f"both tables hold the network {names}")
         return SweepTable({name: np.concatenate([one[name], two[name]]) for name in one})
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -195,16 +194,14 @@ class SweepTable:
 
     def _networks(self) -> list[slice]:
         """Return the rows of each network, which follow each other in the order of its layers."""
-        named = (*NETWORK, *REMEDIES, *self._told)
-        columns = (self._columns[name].tolist() for name in named)
-        keys = list(zip(*([None if v != v else v for v in c] for c in columns), strict=True))  # NaN
+        keys = self._keys()
         starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
         return [slice(a, b) for a, b in itertools.pairwise([*starts, len(keys)])]
 
-    def _key(self, row: int) -> tuple:
-        """Return what distinguishes the network of a row from all others."""
-        values = (_plain(self._columns[name][row]) for name in (*NETWORK, *REMEDIES, *self._told))
-        return tuple(None if v != v else v for v in values)  # NaN
+    def _keys(self) -> list[tuple]:
+        """Return for each row what distinguishes its network from all others; None for NaN."""
+        columns = (self._columns[name].tolist() for name in (*NETWORK, *REMEDIES, *self._told))
+        return list(zip(*([None if v != v else v for v in c] for c in columns), strict=True))
 
     @property
     def _trained(self) -> bool:

@@ -31,15 +31,18 @@ def check_matched(X: Any, outputs: int, loss: str) -> None:
 
 
 def predicted(
-    network: Network, features: int, outputs: int, q0: float, num_nets: int = 1
+    network: Network, features: int, outputs: int, q0: float, *, band: bool = True
 ) -> Prediction | None:
-    """Return the prediction of mean field for a network; None if the theory does not cover it."""
+    """Return the prediction of mean field for a network; None if the theory does not cover it.
+
+    band: for its width, and not only for infinite width; this takes milliseconds a layer.
+    """
     sizes = (features, *[network.width] * network.depth, outputs)
     try:
         return meanfield.predict(
             network.activation, *meanfield.variances(network.init, sizes), network.depth, q0,
             c0=1.0,  # two equal inputs, because other correlations take long and are not needed
-            width=network.width, num_nets=num_nets, residual=network.residual, norm=network.norm,
+            width=network.width if band else None, residual=network.residual, norm=network.norm,
         )  # fmt: skip
     except ValueError:
         return None
@@ -67,7 +70,12 @@ def with_theory(columns: Columns, networks: list[Network], X: Any, outputs: int)
     stream = np.asarray(columns["log10_stream"], float)
     ends = np.cumsum([network.depth + 1 for network in networks]) - 1
     at_output = np.repeat(stream[ends], [network.depth + 1 for network in networks])
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore"):
         measured = stream - at_output
-        z = np.where(measured == mean, 0.0, (measured - mean) / sd)
-    return columns | {"predicted": mean, "sd": sd, "z": z}
+    return columns | {"predicted": mean, "sd": sd, "z": z_of(measured, mean, sd)}
+
+
+def z_of(measured: np.ndarray, mean: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Return `(measured - mean) / error`; 0 if both are equal, as at the output, or both -inf."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(measured == mean, 0.0, (measured - mean) / error)
