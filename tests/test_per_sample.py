@@ -39,7 +39,7 @@ MAX_NORM = 0.5
 def in_one_stack(J, params):
     """Return params whose hidden layers are one stack, though their activations differ."""
     *hidden, output = jaxmlp.layers(params)
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *hidden), output
+    return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *hidden), output
 
 
 @functools.cache
