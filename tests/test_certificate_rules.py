@@ -114,7 +114,7 @@ def test_below_the_range_of_float64_nothing_is_wrong(size):
         X, Y = np.full((4, 2), size), np.zeros(4, int)
         certificate = check_grads(jaxmlp.grad(J), J, params, X, Y)
     assert certificate.first_wrong is None
-    assert [row.name for row in certificate.rows if row.is_undecided] == ["W1"]
+    assert all(row.is_right for row in certificate.rows if row.name.startswith("b"))
 
 
 def test_an_array_named_J_is_not_the_value():

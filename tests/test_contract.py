@@ -47,9 +47,8 @@ def problems(draw, dtype):
         Y = draw(hnp.arrays(dtype, (M, J.mlp.sizes[-1]), elements=numbers))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     scale = draw(st.sampled_from([0.3, 1.0, 1.5]))
-    weights = lambda x: jax.device_put((scale * rng.standard_normal(x.shape)).astype(dtype))
-    params = jax.tree.map(weights, shapes(J))
-    return J, params, *jax.device_put((X, Y))
+    weights = lambda x: (scale * rng.standard_normal(x.shape)).astype(dtype)  # noqa: E731
+    return J, *jax.device_put((jax.tree.map(weights, shapes(J)), X, Y))
 
 
 @functools.cache
