@@ -1,18 +1,18 @@
 """From verdicts to words: what else there is to know, and which mistake was made."""
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from jaxmlp.gradcheck import answers, wholes
+from jaxmlp.gradcheck.answers import Given
 from jaxmlp.gradcheck.certificate import Certificate
 from jaxmlp.gradcheck.examination import Examined
-from jaxmlp.gradcheck.judge import Verdict, error, flushed, gap, size
+from jaxmlp.gradcheck.judge import Verdict, error, flushed, size
 from jaxmlp.gradcheck.mistakes import UNKNOWN
 from jaxmlp.gradcheck.names import Arrays, dtype_of, eps_of, listed, split
-from jaxmlp.gradcheck.precision import SAFETY, VAGUE
+from jaxmlp.gradcheck.precision import SAFETY, VAGUE, Precision
 from jaxmlp.gradcheck.search import Case, Diagnosis, Finding, diagnose
 
 
@@ -154,16 +154,20 @@ KNOWN_FACTORS = {-1.0: "sign", 2.0: "factor_2", 0.5: "factor_half"}
 def _factors(here: Examined) -> tuple[Diagnosis, ...]:
     """A factor in all arrays, or in each of the wrong ones."""
     right, given = here.truth.gradient, {name: array for name, (array, _) in here.judged.items()}
-    matches = _matcher(here, given, {})
+    found = {name: _given(here, name, array, own) for name, (array, own) in here.judged.items()}
+
+    def matches(name: str, array: np.ndarray) -> bool:
+        return name not in found or found[name].matches(array)
+
     factor = wholes.common_factor(given, right, matches)
     if factor is not None:
         return (_times(factor, tuple(right), "everywhere"),)
-    found = []
+    each = []
     for name in (name for name, array in right.items() if not matches(name, array)):
         factor = wholes.common_factor({name: given[name]}, {name: right[name]}, matches)
         if factor is not None:
-            found.append(_times(factor, (name,), name))
-    return tuple(found)
+            each.append(_times(factor, (name,), name))
+    return tuple(each)
 
 
 def _times(factor: float, names: tuple[str, ...], where: str) -> Diagnosis:
@@ -185,38 +189,22 @@ def _network(here: Examined, given: Arrays) -> Finding:
         for name, array in here.answer.steps.items()
         if name in here.truth.steps
     }
-    case = Case(given, steps, _matcher(here, given, steps))
+    case = Case(
+        {name: _given(here, name, array, here.judged[name][1]) for name, array in given.items()},
+        {name: _given(here, name, array, here.own) for name, array in steps.items()},
+    )
     with jax.enable_x64(True):
         return diagnose((*here.truth.tapes, *here.own.tapes), case)
 
 
-def _matcher(here: Examined, given: Arrays, steps: Arrays) -> Callable[[str, np.ndarray], bool]:
-    """Return `matches(name, array)`: whether the candidate's array or step is this one, within
-    rounding. A missing one matches any."""
-    truth = here.truth
-    own = {name: here.judged[name][1] if name in given else here.own for name in given | steps}
-    found = {name: flushed(array) for name, array in (given | steps).items()}
-    largest = {name: int(np.abs(x).argmax()) for name, x in found.items() if x.size}
-    shapes = {name: array.shape for name, array in (truth.steps | truth.gradient).items()}
-
-    def matches(name: str, array: np.ndarray) -> bool:
-        if name not in found:
-            return True
-        x, shape, tolerance = found[name], shapes[name], own[name].tolerances[name]
-        array = array if array.shape == shape else answers.settled(array, shape)
-        if x.shape != array.shape:
-            return False
-        if array.shape == shape and tolerance < VAGUE and name in largest:
-            # Nearly all that do not match are refused by one entry, the largest that was given;
-            # 5: beyond the 4 below, whichever of the two arrays is the larger
-            at = largest[name]
-            if x.flat[at] and abs(x.flat[at] - array.flat[at]) > 5 * tolerance * abs(x.flat[at]):
-                return False
-        # 4: a mistake's number is rounded in more ways than the right one
-        allowed = 4 * tolerance * size(array)
-        if array.shape != shape:  # the shape has told already; its numbers may be all rounding
-            floor = own[name].eps * truth.num_layers**0.5
-            allowed += SAFETY * floor * size(truth.steps[f"dZ{split(name)[1]}"])
-        return gap(x, array) <= allowed
-
-    return matches
+def _given(here: Examined, name: str, raw: np.ndarray, own: Precision) -> Given:
+    """The candidate's array or step, with what the precision that judges it allows."""
+    truth, array, tolerance, slack, at = here.truth, flushed(raw), own.tolerances[name], 0.0, None
+    right = truth.gradient[name] if name in truth.gradient else truth.steps[name]
+    if truth.tapes and array.shape != right.shape:
+        # The shape has told already; its numbers may be all rounding
+        floor = own.eps * truth.num_layers**0.5
+        slack = SAFETY * floor * size(truth.steps[f"dZ{split(name)[1]}"])
+    elif array.shape == right.shape and array.any() and tolerance < VAGUE:
+        at = tuple(map(int, np.unravel_index(np.abs(array).argmax(), array.shape)))
+    return Given(raw, array, right.shape, tolerance, slack, at)

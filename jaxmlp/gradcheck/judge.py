@@ -1,6 +1,7 @@
 """The verdict on one array: how far it is from the right one, and whether that is too far."""
 
 import enum
+import functools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -152,11 +153,8 @@ def error(given: np.ndarray, right: np.ndarray) -> float:
 
 def gap(given: np.ndarray, right: np.ndarray) -> float:
     """Return `max|given - right|`; NaN if one of them holds a NaN."""
-    largest = 0.0
     with np.errstate(all="ignore"):
-        for c, r in _pieces(given, right):
-            largest = _max(largest, c - r)
-    return float(largest)
+        return float(functools.reduce(_max, (c - r for c, r in _pieces(given, right)), 0.0))
 
 
 def size(right: np.ndarray) -> float:
@@ -186,7 +184,7 @@ def _max(largest: float, x: np.ndarray) -> float:
 
 
 def _largest(x: np.ndarray) -> float:
-    largest = 0.0
-    for (piece,) in _pieces(x):
-        largest = _max(largest, piece)
-    return float(largest)
+    x = np.asarray(x)
+    x = x if x.dtype == np.float64 else x.astype(np.float64)  # of int8, |-128| is -128
+    largest = float(np.abs(x).max(initial=0))  # which hands on a NaN
+    return 0.0 if largest < TINY else largest

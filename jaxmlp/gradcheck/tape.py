@@ -188,7 +188,7 @@ def _output_derivatives(J: Objective, Z, A, Y, *slope):
 # --- backward -------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class Place:
     """The way back at one layer: each sample's own derivatives, and the place one layer above.
 
@@ -258,7 +258,7 @@ def from_dU(place: Place, noise: Noise = quiet) -> Place:
 def from_dS(place: Place, dS) -> Place:
     """Return the place with this dS and the dZ that follows from it."""
     dZ = dS if place.record.spec.residual is None else place.record.alpha * dS
-    return dataclasses.replace(place, dS=dS, dZ=dZ)
+    return Place(place.tape, place.number, place.dA, place.dU, dS, dZ, place.above)
 
 
 def walk(tape: Tape, noise: Noise = quiet) -> Iterator[Place]:
