@@ -151,12 +151,13 @@ def softmax(Z, axis: int | None = 1):
 def flat_calls(f: Callable, *arrays):
     """Return f of arrays of one shape, for an elementwise f.
 
-    The arrays are padded to a power of two, 1024 at least, so networks of many sizes share what is
+    The arrays are padded to a power of two, 256 at least, so networks of many sizes share what is
     compiled.
     """
     shape, n = arrays[0].shape, arrays[0].size
-    length = max(1024, 1 << (n - 1).bit_length())
-    out = f(*(np.pad(np.ravel(x), (0, length - n)) for x in arrays))
+    padded = np.zeros((len(arrays), max(256, 1 << (n - 1).bit_length())))
+    padded[:, :n] = [np.ravel(x) for x in arrays]
+    out = f(*padded)
     # The elementwise axis is the last; f may have added others before it
     return jax.tree.map(lambda x: np.asarray(x)[..., :n].reshape(*x.shape[:-1], *shape), out)
 
