@@ -27,16 +27,23 @@ def step_of_differences(given: Arrays, value: float) -> tuple[float, bool] | Non
         return None
     eps, unit = eps_of(dtype), float(np.spacing(np.asarray(abs(value), dtype)))
     is_float32 = dtype == np.float64 and np.array_equal(entries, entries.astype(np.float32))
-    # Their J may be smaller: below each power of two the unit is half of that above
-    for h, both_sides, part in itertools.product(STEPS, (True, False), (1, 2, 8)):
-        units = entries * (2 * h if both_sides else h) / unit * part
-        if not np.abs(units).max() * eps < 0.01:  # so many that any number would be whole
-            continue
-        if is_float32 and np.abs(units).max() >= 2**24:  # whole because float32 has 24 bits
-            continue
+    largest = np.abs(entries).max()
+
+    def are_whole(units: np.ndarray) -> bool:
         # A fiftieth: of numbers that are not whole, four in a hundred are as near
         off = np.abs(units - np.round(units)) > 0.02 + 4 * eps * np.abs(units)
-        if not off.any() and np.sum(np.abs(units) > 4) >= FEW:
+        return not off.any()
+
+    # Their J may be smaller: below each power of two the unit is half of that above
+    for h, both_sides, part in itertools.product(STEPS, (True, False), (1, 2, 8)):
+        scale = (2 * h if both_sides else h) / unit * part
+        if not largest * scale * eps < 0.01:  # so many units that any number would be whole
+            continue
+        if is_float32 and largest * scale >= 2**24:  # whole because float32 has 24 bits
+            continue
+        # Some entries tell most steps
+        units = entries * scale
+        if are_whole(units[:FEW]) and are_whole(units) and np.sum(np.abs(units) > 4) >= FEW:
             return h, both_sides
     return None
 
