@@ -159,7 +159,7 @@ def _moves_as_float64(candidate: Callable, answer: Answer, truth: Truth, args: t
     def moved(leaf: Any) -> Any:
         # 1e-10: far below the eps of float32, far above that of float64
         new = np.asarray(leaf) * (1 + 1e-10 * rng.choice([-1.0, 1.0], np.shape(leaf)))
-        return jax.numpy.asarray(new) if isinstance(leaf, jax.Array) else new
+        return jax.device_put(new) if isinstance(leaf, jax.Array) else new
 
     near = (jax.tree.map(moved, args[0]), *args[1:])
     try:

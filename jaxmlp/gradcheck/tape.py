@@ -96,11 +96,17 @@ def forward(J: Objective, layers: Sequence[Layer], X, Y, noise: Noise = quiet) -
         records.append(passed(spec, in_numpy, A, S, noise=noise))
         A, S = records[-1].A, records[-1].S
     # The loss
-    rows = np.asarray(targets.targets_as_rows(J.loss, jnp.asarray(Y), A.shape[1], jnp.float64))
-    n = divisor(J, len(A))
+    rows, n = _rows(J, np.asarray(Y), A.shape[1]), divisor(J, len(A))
     each, dA, dZ = _output(J, records[-1], rows, noise)
     terms = np.ones(len(A)) if J.loss.outputs else np.sum(A**2 + rows**2, axis=1)
     return Tape(J, records, dA, dZ, rows, n, float(np.sum(each) / n), float(np.sum(terms) / n))
+
+
+def _rows(J: Objective, Y: np.ndarray, K: int) -> np.ndarray:
+    """Return the targets as rows `(m, K)`, one-hot for labels."""
+    if targets.is_labels(J.loss, Y, K):
+        return (Y[:, None] == np.arange(K)).astype(np.float64)
+    return Y.reshape(len(Y), K).astype(np.float64)
 
 
 def passed(spec: Spec, layer: Layer, A_prev, S_prev, Z: Any = None, noise: Noise = quiet) -> Record:
