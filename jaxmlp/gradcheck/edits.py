@@ -87,7 +87,10 @@ def _of_array(place: Place, name: str, right: np.ndarray, given: Given) -> Itera
         yield Edit(mistake, partial(np.multiply, right, factor), words)
     if field in ("W", "b"):
         yield from _other_products(place, field, given)
-    yield from {"b": _of_bias, "slope": _of_slope}.get(field, _nothing)(place)
+    if field == "b":
+        yield from _of_bias(place)
+    if field == "slope":
+        yield from _of_slope(place)
     # What may have been returned in its place, or done to it
     parameter = getattr(place.record.layer, field)
     yield Edit("wrong_array", lambda: parameter, {"what": f"{name} itself"})
@@ -97,15 +100,11 @@ def _of_array(place: Place, name: str, right: np.ndarray, given: Given) -> Itera
         yield from _after_all(right, given.raw, parameter)
 
 
-def _nothing(place: Place) -> tuple:
-    return ()
-
-
 def _other_products(place: Place, field: str, given: Given) -> Iterator[Edit]:
     """Other factors in `dW = A.T @ dZ / m`; db is this product with ones in the place of A."""
     record, above, dZ, number = place.record, place.above, place.dZ, place.number
     m, n, A, records = len(dZ), place.tape.divisor, record.A_prev, place.tape.records
-    product = partial(_product if field == "W" else _sum, given)
+    product = partial(_product, given, field == "b")
     # Another array in the place of dZ
     yield Edit("dA_for_dZ", partial(product, A, place.dA, n))
     if above is not None:
@@ -138,8 +137,12 @@ def _other_products(place: Place, field: str, given: Given) -> Iterator[Edit]:
         yield Edit("rows_apart", partial(product, A, dZ, n, ALL, rows), {"order": order})
 
 
-def _product(given: Given, left, right, n, rows: Any = ALL, others: Any = ALL) -> np.ndarray | None:
+def _product(
+    given: Given, is_bias: bool, left, right, n, rows: Any = ALL, others: Any = ALL
+) -> np.ndarray | None:
     """Return `left[rows].T @ right[others] / n`; None if its shape or one entry tells enough."""
+    if is_bias:
+        return right[others].sum(axis=0) / n
     if (left.shape[1], right.shape[1]) != given.array.shape:
         return None
     if given.at is not None:
@@ -147,10 +150,6 @@ def _product(given: Given, left, right, n, rows: Any = ALL, others: Any = ALL) -
         if not given.may_be(left[:, i][rows] @ right[:, j][others] / n):
             return None
     return left[rows].T @ right[others] / n
-
-
-def _sum(given: Given, left, right, n, rows: Any = ALL, others: Any = ALL) -> np.ndarray:
-    return right[others].sum(axis=0) / n
 
 
 def _of_bias(place: Place) -> Iterator[Edit]:
@@ -228,19 +227,24 @@ def _known_factors(place: Place) -> list[tuple[str, float, Words]]:
 
 
 def _fitted_factor(place: Place, given: np.ndarray | None, right: np.ndarray) -> list:
-    """The factor that fits an array best, if the array is a multiple of the right one."""
-    if given is None or given.shape != right.shape or not (right.any() and given.any()):
-        return []
-    c, r = given.astype(np.float64) / size(given), right / size(right)
-    fitted = float(np.vdot(r, c) / np.vdot(r, r))
-    factor = fitted * (size(given) / size(right))
-    is_near = bool(np.abs(c - fitted * r).max() < 0.02)  # half precision rounds by a hundredth
-    is_one = abs(factor - 1) <= 1e-12  # to the rounding of long sums
-    if not is_near or not np.isfinite(factor) or factor == 0 or is_one:
+    """The factor between an array and the right one, if there is one."""
+    factor = None if given is None else factor_between(given, right)
+    if factor is None or abs(factor - 1) <= 1e-12:  # 1 to the rounding of long sums
         return []
     meaning = of_what(factor, *place.tape.Y.shape, *place.record.layer.W.shape)
     words = {"factor": f"{factor:.4g}", "why": f": {meaning}" if meaning else ""}
     return [("factor", factor, words)]
+
+
+def factor_between(given: np.ndarray, right: np.ndarray) -> float | None:
+    """Return the factor that fits an array best, or None if it is no multiple of the right one."""
+    if given.shape != right.shape or not (right.any() and given.any()):
+        return None
+    c, r = given.astype(np.float64) / size(given), right / size(right)
+    fitted = float(np.vdot(r, c) / np.vdot(r, r))
+    factor = fitted * (size(given) / size(right))
+    is_near = bool(np.abs(c - fitted * r).max() < 0.02)  # half precision rounds by a hundredth
+    return factor if is_near and np.isfinite(factor) and factor != 0 else None
 
 
 def of_what(factor: float, m: int, K: int, d_in: int, d_out: int) -> str:

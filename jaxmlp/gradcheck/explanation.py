@@ -8,6 +8,7 @@ import numpy as np
 from jaxmlp.gradcheck import answers, wholes
 from jaxmlp.gradcheck.answers import Given
 from jaxmlp.gradcheck.certificate import Certificate
+from jaxmlp.gradcheck.edits import factor_between
 from jaxmlp.gradcheck.examination import Examined
 from jaxmlp.gradcheck.judge import Verdict, error, flushed, size
 from jaxmlp.gradcheck.mistakes import UNKNOWN
@@ -153,28 +154,27 @@ KNOWN_FACTORS = {-1.0: "sign", 2.0: "factor_2", 0.5: "factor_half"}
 
 def _factors(here: Examined) -> tuple[Diagnosis, ...]:
     """A factor in all arrays, or in each of the wrong ones."""
-    right, given = here.truth.gradient, {name: array for name, (array, _) in here.judged.items()}
-    found = {name: _given(here, name, array, own) for name, (array, own) in here.judged.items()}
+    right = here.truth.gradient
+    given = {name: _given(here, name, array, own) for name, (array, own) in here.judged.items()}
 
-    def matches(name: str, array: np.ndarray) -> bool:
-        return name not in found or found[name].matches(array)
+    def factor_in(names: list[str]) -> float | None:
+        # The largest array tells it; any single number is a multiple of another
+        largest = max(names, key=lambda name: right[name].size)
+        factor = factor_between(given[largest].raw, right[largest])
+        if factor is None or sum(right[name].size for name in names) == 1:
+            return None
+        return factor if all(given[n].matches(factor * right[n]) for n in names) else None
 
-    factor = wholes.common_factor(given, right, matches)
-    if factor is not None:
-        return (_times(factor, tuple(right), "everywhere"),)
-    each = []
-    for name in (name for name, array in right.items() if not matches(name, array)):
-        factor = wholes.common_factor({name: given[name]}, {name: right[name]}, matches)
-        if factor is not None:
-            each.append(_times(factor, (name,), name))
-    return tuple(each)
+    def times(factor: float, names: list[str], where: str) -> Diagnosis:
+        # A millionth: as exact as float32 shows a factor
+        known = [name for value, name in KNOWN_FACTORS.items() if abs(factor / value - 1) < 1e-6]
+        mend = f"{factor:.4g} times the right one, {where}"
+        return Diagnosis(known[0] if known else "factor", (), mend, tuple(names))
 
-
-def _times(factor: float, names: tuple[str, ...], where: str) -> Diagnosis:
-    # A millionth: as exact as float32 shows a factor
-    known = [name for value, name in KNOWN_FACTORS.items() if abs(factor / value - 1) < 1e-6]
-    mend = f"{factor:.4g} times the right one, {where}"
-    return Diagnosis(known[0] if known else "factor", (), mend, names)
+    if (factor := factor_in(list(right))) is not None:
+        return (times(factor, list(right), "everywhere"),)
+    each = {n: factor_in([n]) for n in right if not given[n].matches(right[n])}
+    return tuple(times(f, [name], name) for name, f in each.items() if f is not None)
 
 
 # --- what is wrong in a network -------------------------------------------------------------------

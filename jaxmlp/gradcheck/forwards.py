@@ -72,7 +72,7 @@ def again(
 def _started(tape: Tape) -> Tape:
     """The tape with dA and dZ of the output by the formulas: A - Y where they collapse."""
     last, J = tape.records[-1], tape.J
-    dA = loss_derivative(J, last.A, tape.Y)
+    dA = np.asarray(loss_derivative(J.loss, last.A, tape.Y))
     collapses = losses.collapses(J.loss, J.mlp.output)
     return tape._replace(dA=dA, dZ=last.A - tape.Y if collapses else through_activation(last, dA))
 

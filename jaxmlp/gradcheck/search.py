@@ -241,7 +241,7 @@ def _options(place: Place, case: Case, look_from: int, before: set[str]) -> list
     # A mistake in the arrays, or in a step of the way back
     found = [(place, made) for made in _in_arrays(place, arrays, wrong, case, ANY)]
     known = before & IN_ARRAYS
-    mistaken = list(_in_steps(place, arrays, case, any if not known else _always))
+    mistaken = list(_in_steps(place, arrays, case, bool(known)))
     found += [way for way, seen in mistaken if all(seen) and _is_explained(way[0], case)]
     if found or not wrong:
         return found
@@ -265,16 +265,12 @@ def _is_explained(place: Place, case: Case) -> bool:
     return not _wrong(cheap, case) and not _wrong(leaves(place, rows=ALL), case)
 
 
-def _always(seen: list[bool]) -> bool:
-    return True
-
-
 def _in_steps(
-    place: Place, arrays: Arrays, case: Case, wanted: Callable[[list[bool]], bool]
+    place: Place, arrays: Arrays, case: Case, every: bool
 ) -> Iterator[tuple[Option, list[bool]]]:
     """The places with a mistake in dA or dZ, and which arrays of the layer may be right there.
 
-    wanted: says of the latter whether to go on; it is asked before the place is looked at.
+    every: also those at which no array can be.
     """
     glances = [_glance(place, name, case.given.get(name)) for name in arrays]
     dZ = case.step(f"dZ{place.number}", place.dZ)
@@ -282,7 +278,7 @@ def _in_steps(
         if flow.place.dZ.shape != place.dZ.shape:
             continue
         seen = [glance(flow.place.dZ) for glance in glances]
-        if not wanted(seen) or not _differs(flow.place, place):
+        if not (every or any(seen)) or not _differs(flow.place, place):
             continue
         words, number = tuple(flow.words.items()), place.number
         plain = flow.step == "dU" and flow.place.dZ is flow.place.dU
@@ -376,14 +372,13 @@ def _diagnoses(made: tuple[Made, ...]) -> list[Diagnosis]:
     groups: dict[tuple, list[Made]] = {}
     for one in made:
         groups.setdefault((one.mistake, one.words), []).append(one)
-    return [_diagnosis(group) for group in groups.values()]
-
-
-def _diagnosis(group: list[Made]) -> Diagnosis:
-    layers = tuple(sorted({made.layer for made in group}))
-    l, mistake = layers[0], group[0].mistake
-    places = {"l": l, "below": l - 1, "above": l + 1}
-    if len(layers) > 1:
-        places = {"l": "[l]", "below": "[l-1]", "above": "[l+1]"}
-    mend = MENDS[mistake].format(**places, **dict(group[0].words))
-    return Diagnosis(mistake, layers, mend, tuple(made.step for made in group))
+    found = []
+    for (mistake, words), group in groups.items():
+        layers = tuple(sorted({one.layer for one in group}))
+        l = layers[0]
+        places = {"l": l, "below": l - 1, "above": l + 1}
+        if len(layers) > 1:
+            places = {"l": "[l]", "below": "[l-1]", "above": "[l+1]"}
+        mend = MENDS[mistake].format(**places, **dict(words))
+        found.append(Diagnosis(mistake, layers, mend, tuple(one.step for one in group)))
+    return found

@@ -181,17 +181,13 @@ def _output(J: Objective, last: Record, Y, noise: Noise):
         return each, dA, dZ
     if losses.collapses(J.loss, J.mlp.output):
         return each, dA, noise(dZ, lambda: np.abs(last.A) + np.abs(Y))
-    dA = loss_derivative(J, last.A, noise(Y, lambda: np.abs(Y)))
+    dA = np.asarray(loss_derivative(J.loss, last.A, noise(Y, lambda: np.abs(Y))))
     return each, dA, through_activation(last, dA)
 
 
-def loss_derivative(J: Objective, A, Y):
-    """Return dJ/dA of each sample's own loss, by the loss's formula."""
-    return np.asarray(_loss_derivative(J.loss, A, Y))
-
-
 @functools.partial(jax.jit, static_argnums=0)
-def _loss_derivative(loss, A, Y):
+def loss_derivative(loss: losses.Loss, A, Y):
+    """Return dA of each sample's own loss, by the loss's formula."""
     return loss.dA(A, Y)
 
 

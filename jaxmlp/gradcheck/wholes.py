@@ -1,7 +1,6 @@
-"""What is said of all arrays together: numerical, float32 on the way, a common factor."""
+"""What is said of all arrays together: numerical, or float32 on the way."""
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 
@@ -71,17 +70,3 @@ def _is_factor(given: np.ndarray, right: np.ndarray) -> bool:
     # 0.99: rounding points everywhere, but where few entries are large it may be near
     along = abs(np.vdot(off, right)) > 0.99 * np.linalg.norm(off) * np.linalg.norm(right)
     return bool(along) or right.size == 1
-
-
-def common_factor(
-    given: Arrays, right: Arrays, matches: Callable[[str, np.ndarray], bool]
-) -> float | None:
-    """Return the factor between the gradient and the right one, if there is one for all arrays."""
-    largest = max(right, key=lambda name: right[name].size)
-    g, r = given.get(largest), right[largest]
-    if g is None or g.shape != r.shape or not r.any() or sum(x.size for x in right.values()) < 2:
-        return None
-    unit = r / size(r)
-    factor = float(np.vdot(unit, g / size(g)) / np.vdot(unit, unit)) * size(g) / size(r)
-    fits = all(matches(name, factor * array) for name, array in right.items())
-    return factor if fits and np.isfinite(factor) and factor != 0 else None
