@@ -6,12 +6,28 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck import answers, numeric, wholes
+from jaxmlp.gradcheck import answers, numeric
 from jaxmlp.gradcheck.answers import Answer
 from jaxmlp.gradcheck.certificate import Certificate, environment, order
-from jaxmlp.gradcheck.judge import Numbers, Row, Verdict, error, flushed, judge, numbers, size
+from jaxmlp.gradcheck.judge import (
+    Numbers,
+    Row,
+    Verdict,
+    error,
+    flushed,
+    judge,
+    numbers,
+    settled,
+    size,
+)
 from jaxmlp.gradcheck.names import VALUE, cast, dtype_of, eps_of, listed, split
-from jaxmlp.gradcheck.precision import SAFETY, Precision, precision
+from jaxmlp.gradcheck.precision import (
+    SAFETY,
+    Precision,
+    holds_float32,
+    precision,
+    step_of_differences,
+)
 from jaxmlp.gradcheck.reference import FLOAT64, Truth, autodiff
 from jaxmlp.storage import layers
 
@@ -104,9 +120,7 @@ def _asked(candidate: Callable, truth: Truth, args: tuple) -> Answer:
     # Samples as columns, and biases as rows or columns
     if truth.layered and answers.in_columns(answer.gradient, truth.gradient):
         answer = answers.to_rows(answer)
-    gradient = {
-        name: answers.settled(x, truth.gradient[name].shape) for name, x in answer.gradient.items()
-    }
+    gradient = {name: settled(x, truth.gradient[name].shape) for name, x in answer.gradient.items()}
     return answer._replace(gradient=gradient)
 
 
@@ -141,9 +155,9 @@ def _is_coarse(
     references = [right, truth.also] if truth.also else [right]
     if not 1e-10 < min(max(error(given[n], x[n]) for n in given) for x in references) < 1e-3:
         return False
-    if wholes.step_of_differences(given, truth.value) is not None:
+    if step_of_differences(given, truth.value) is not None:
         return False
-    like_float32 = wholes.holds_float32(given, right, precision(truth, np.float32, None).tolerances)
+    like_float32 = holds_float32(given, right, precision(truth, np.float32, None).tolerances)
     return like_float32 and not _moves_as_float64(candidate, answer, truth, args)
 
 

@@ -5,16 +5,15 @@ import dataclasses
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck import answers, wholes
-from jaxmlp.gradcheck.answers import Given
+from jaxmlp.gradcheck import answers
 from jaxmlp.gradcheck.certificate import Certificate
 from jaxmlp.gradcheck.edits import factor_between
 from jaxmlp.gradcheck.examination import Examined
-from jaxmlp.gradcheck.judge import Verdict, error, flushed, size
-from jaxmlp.gradcheck.mistakes import UNKNOWN
+from jaxmlp.gradcheck.judge import Given, Verdict, error, flushed, size
+from jaxmlp.gradcheck.mistakes import UNKNOWN, Diagnosis
 from jaxmlp.gradcheck.names import Arrays, dtype_of, eps_of, listed, split
-from jaxmlp.gradcheck.precision import SAFETY, VAGUE, Precision
-from jaxmlp.gradcheck.search import Case, Diagnosis, Finding, diagnose
+from jaxmlp.gradcheck.precision import SAFETY, VAGUE, Precision, step_of_differences
+from jaxmlp.gradcheck.search import Case, Finding, diagnose
 
 
 def explained(here: Examined, result: Certificate) -> Certificate:
@@ -120,7 +119,7 @@ def _whole(here: Examined) -> Finding | None:
     same_shapes = all(given[name].shape == array.shape for name, array in right.items())
     worst = max(error(given[n], x) for n, x in right.items()) if same_shapes else np.inf
     # Finite differences
-    step = wholes.step_of_differences(given, here.truth.value)
+    step = step_of_differences(given, here.truth.value)
     if step is not None and worst < 1:
         mend = (
             f"this looks numerical: every entry is a difference of J over a step of {step[0]:.3g} "

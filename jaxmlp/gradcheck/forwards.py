@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmlp import losses
-from jaxmlp.gradcheck.edits import OTHERS, RATES, Words, every_activation, orders
+from jaxmlp.gradcheck.edits import Words, orders
+from jaxmlp.gradcheck.steps import OTHERS, RATES, every_activation
 from jaxmlp.gradcheck.tape import (
     Record,
     Tape,

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmlp.gradcheck.answers import Given
-from jaxmlp.gradcheck.edits import IN_ARRAYS, explanations, of_step
+from jaxmlp.gradcheck.edits import IN_ARRAYS, explanations
 from jaxmlp.gradcheck.forwards import again, forwards
-from jaxmlp.gradcheck.mistakes import FACTORS, MENDS, UNKNOWN, weight
+from jaxmlp.gradcheck.judge import Given
+from jaxmlp.gradcheck.mistakes import FACTORS, MENDS, UNKNOWN, Diagnosis, Made, diagnoses, weight
 from jaxmlp.gradcheck.names import Arrays, split
+from jaxmlp.gradcheck.steps import of_step
 from jaxmlp.gradcheck.tape import (
     ALL,
     Place,
@@ -31,20 +32,6 @@ from jaxmlp.gradcheck.tape import (
 BEAM = 24  # ways that are carried on at once
 ANY = set(MENDS)  # mistakes
 BELIEVED = 2  # mistakes: a way with fewer ends the search
-
-
-class Diagnosis(NamedTuple):
-    """Name a mistake that reproduces the candidate's numbers within rounding.
-
-    mistake: its name in the tables of `jaxmlp.gradcheck.mistakes`; layers: where it was made,
-    lowest first; mend: what to write instead; steps: the arrays that it was made in, as "dW2" or
-    "dA1".
-    """
-
-    mistake: str
-    layers: tuple[int, ...]
-    mend: str
-    steps: tuple[str, ...] = ()
 
 
 class Finding(NamedTuple):
@@ -77,15 +64,6 @@ class Case(NamedTuple):
         """A given step, if it has the shape of the right one."""
         one = self.steps.get(name)
         return one.raw if one is not None and one.raw.shape == right.shape else None
-
-
-class Made(NamedTuple):
-    """A mistake in one step of one layer."""
-
-    mistake: str
-    layer: int
-    step: str
-    words: tuple[tuple[str, str], ...] = ()
 
 
 class Way(NamedTuple):
@@ -360,25 +338,8 @@ def _unknown(layer: int, step: str) -> Made:
 def _finding(walked: Walked) -> Finding:
     """The best ways as alternatives of the first mistake, and what comes after the very best."""
     least = walked.ways[0].rank[0]
-    chains = [_diagnoses(way.made) for way in walked.ways if way.rank[0] == least]
+    chains = [diagnoses(way.made) for way in walked.ways if way.rank[0] == least]
     chains = [chain for chain in chains if chain]
     firsts = dict.fromkeys(chain[0] for chain in sorted(chains, key=lambda c: len(c[0].steps)))
     further = next((chain[1:] for chain in chains if chain[0] == next(iter(firsts))), ())
     return Finding(tuple(firsts), tuple(further), walked.stuck)
-
-
-def _diagnoses(made: tuple[Made, ...]) -> list[Diagnosis]:
-    """One for each mistake, the one nearest the output first."""
-    groups: dict[tuple, list[Made]] = {}
-    for one in made:
-        groups.setdefault((one.mistake, one.words), []).append(one)
-    found = []
-    for (mistake, words), group in groups.items():
-        layers = tuple(sorted({one.layer for one in group}))
-        l = layers[0]
-        places = {"l": l, "below": l - 1, "above": l + 1}
-        if len(layers) > 1:
-            places = {"l": "[l]", "below": "[l-1]", "above": "[l+1]"}
-        mend = MENDS[mistake].format(**places, **dict(words))
-        found.append(Diagnosis(mistake, layers, mend, tuple(one.step for one in group)))
-    return found
