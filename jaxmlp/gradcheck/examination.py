@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck import answers, numeric, wholes
+from jaxmlp.gradcheck import answers, numeric
 from jaxmlp.gradcheck.answers import Answer
 from jaxmlp.gradcheck.certificate import Certificate, environment, order
 from jaxmlp.gradcheck.judge import (
@@ -18,10 +18,17 @@ from jaxmlp.gradcheck.judge import (
     flushed,
     judge,
     numbers,
+    settled,
     size,
 )
 from jaxmlp.gradcheck.names import VALUE, cast, dtype_of, eps_of, listed, split
-from jaxmlp.gradcheck.precision import SAFETY, Precision, precision
+from jaxmlp.gradcheck.precision import (
+    SAFETY,
+    Precision,
+    holds_float32,
+    precision,
+    step_of_differences,
+)
 from jaxmlp.gradcheck.reference import FLOAT64, Truth, autodiff
 from jaxmlp.storage import layers
 
@@ -115,9 +122,7 @@ def _asked(candidate: Callable, truth: Truth, args: tuple) -> Answer:
     # Samples as columns, and biases as rows or columns
     if truth.layered and answers.in_columns(answer.gradient, truth.gradient):
         answer = answers.to_rows(answer)
-    gradient = {
-        name: answers.settled(x, truth.gradient[name].shape) for name, x in answer.gradient.items()
-    }
+    gradient = {name: settled(x, truth.gradient[name].shape) for name, x in answer.gradient.items()}
     return answer._replace(gradient=gradient)
 
 
@@ -152,9 +157,9 @@ def _is_coarse(
     references = [right, truth.also] if truth.also else [right]
     if not 1e-10 < min(max(error(given[n], x[n]) for n in given) for x in references) < 1e-3:
         return False
-    if wholes.step_of_differences(given, truth.value) is not None:
+    if step_of_differences(given, truth.value) is not None:
         return False
-    like_float32 = wholes.holds_float32(given, right, precision(truth, np.float32, None).tolerances)
+    like_float32 = holds_float32(given, right, precision(truth, np.float32, None).tolerances)
     return like_float32 and not _moves_as_float64(candidate, answer, truth, args)
 
 
@@ -170,7 +175,7 @@ def _moves_as_float64(candidate: Callable, answer: Answer, truth: Truth, args: t
     def moved(leaf: Any) -> Any:
         # 1e-10: far below the eps of float32, far above that of float64
         new = np.asarray(leaf) * (1 + 1e-10 * rng.choice([-1.0, 1.0], np.shape(leaf)))
-        return jax.numpy.asarray(new) if isinstance(leaf, jax.Array) else new
+        return jax.device_put(new) if isinstance(leaf, jax.Array) else new
 
     near = (jax.tree.map(moved, args[0]), *args[1:])
     try:
