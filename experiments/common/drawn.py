@@ -41,6 +41,9 @@ def fitted(figure: Any, config: Options) -> Any:
                 _wrap(title, part.bbox.width)
         for ax in figure.get_axes():
             _wrap(ax.title, _room(ax))
+    for ax in figure.get_axes():
+        if ax.get_legend() is not None:
+            ax.get_legend().set_alignment("left")  # its title above its lines
     return figure
 
 
@@ -64,6 +67,15 @@ def _wrap(title: Any, room: float) -> None:
             return
         longest = max(map(len, title.get_text().splitlines()))
         letters = max(10, int(longest * room / wide) - 1)
-        words = " ".join(title.get_text().split())
-        lines = textwrap.TextWrapper(letters, break_long_words=False, break_on_hyphens=False)
-        title.set_text(lines.fill(words))  # $10^{-3}$ stays in one piece
+        title.set_text("\n".join(_even(title.get_text(), letters)))
+
+
+def _even(text: str, letters: int) -> list[str]:
+    """Break words into as few lines as fit, and these as alike as they can be: no lonely word."""
+    words, lines = " ".join(text.split()), []
+    for narrower in range(letters, 0, -1):
+        broken = textwrap.wrap(words, narrower, break_long_words=False, break_on_hyphens=False)
+        if lines and len(broken) > len(lines):
+            break
+        lines = broken  # $10^{-3}$ stays in one piece
+    return lines

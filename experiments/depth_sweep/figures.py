@@ -37,6 +37,7 @@ def hero(config: Config, compared: list[Compared]):
     figure, ax = plt.subplots(figsize=(8, 4.4), layout="constrained")
     for (kind, c), colour in zip(chosen.items(), shown(list(by_kind)).values(), strict=True):
         left_below_the_output(c, ax, color=colour, label=called(*kind))
+    ax.margins(y=0.09)  # the highest line has its name above it
     float32_floor(ax, config.width)
     least, most = (f(chosen.values(), key=lambda c: c.factor) for f in (min, max))
     ax.set_title(

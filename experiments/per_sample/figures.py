@@ -159,7 +159,7 @@ def norms_by_layer(stages, flipped, ax):
         f"With a flipped label the gradient is {', '.join(ratios)} times that of a true one "
         "(medians)"
     )
-    ax.legend(frameon=False)
+    ax.legend(loc="lower left")
     return bare(ax)
 
 
