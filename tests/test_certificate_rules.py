@@ -128,6 +128,20 @@ def test_subnormal_numbers_are_zero_as_in_xla():
     assert not check_grads(lambda p: {"a": 2 * p["a"], "b": np.full(2, 1e-300)}, J, params).passed
 
 
+@pytest.mark.parametrize("size", [7e-307, 7e-306])
+def test_below_the_range_of_float64_nothing_is_wrong(size):
+    """Of products that underflow on the way each order of multiplication loses others."""
+    mlp = jaxmlp.MLP((2, 3, 3, 3, 3, 2), hidden="tanh")
+    J, rng = jaxmlp.Objective(mlp, "cross_entropy"), np.random.default_rng(0)
+    pairs = [(W, np.zeros(W[1])) for W in zip(mlp.sizes, mlp.sizes[1:], strict=False)]
+    params = tuple(jaxmlp.Layer(0.3 * rng.standard_normal(W), b) for W, b in pairs)
+    with jax.enable_x64(True):
+        X, Y = np.full((4, 2), size), np.zeros(4, int)
+        certificate = check_grads(jaxmlp.grad(J), J, params, X, Y)
+    assert certificate.first_wrong is None
+    assert all(row.is_right for row in certificate.rows if row.name.startswith("b"))
+
+
 def test_an_array_named_J_is_not_the_value():
     J = lambda p: jnp.sum(p["W"] ** 2)  # noqa: E731
     params = {"J": np.ones(2), "W": np.ones(2)}

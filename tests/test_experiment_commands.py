@@ -65,6 +65,11 @@ WRONG = [
     ("vanishing", "--race-rates nan", "race_rates must be finite and above 0, got nan"),
     ("depth_sweep", "--activations rleu", "unknown activation 'rleu'; did you mean 'relu'?"),
     ("depth_sweep", "--activations linear:1:2:3", "activation 'linear:1:2:3'"),
+    (
+        "depth_sweep",
+        "--activations relu,tanh",
+        "--activations takes words with spaces between them: relu tanh",
+    ),
     ("depth_sweep", "--inits xavier", "unknown initializer 'xavier'"),
     ("depth_sweep", "--residuals -1", "residual must be finite and above 0, got -1.0"),
     ("depth_sweep", "--residuals reszero", "unknown residual 'reszero'; did you mean 'rezero'?"),
@@ -393,7 +398,9 @@ def test_letters_and_width_are_those_of_a_readme_or_of_a_hall_and_titles_fit(
         assert boxes[0].x1 < boxes[1].x0
         assert figure.bbox.x0 <= boxes[0].x0
         assert boxes[1].x1 <= figure.bbox.x1
-        assert "\n" in figure.get_suptitle()
+        lines = figure.get_suptitle().splitlines()
+        assert len(lines) > 1
+        assert min(map(len, lines)) > 0.7 * max(map(len, lines))  # no word stands alone
     plt.close(figure)
     assert plt.rcParams["font.size"] == before
 

@@ -1,6 +1,6 @@
 """How every figure looks: sizes for a README's column or for a hall, titles that fit."""
 
-import textwrap
+import re
 from typing import Any
 
 from experiments.common.options import Options
@@ -41,6 +41,9 @@ def fitted(figure: Any, config: Options) -> Any:
                 _wrap(title, part.bbox.width)
         for ax in figure.get_axes():
             _wrap(ax.title, _room(ax))
+    for ax in figure.get_axes():
+        if ax.get_legend() is not None:
+            ax.get_legend().set_alignment("left")  # its title above its lines
     return figure
 
 
@@ -62,8 +65,28 @@ def _wrap(title: Any, room: float) -> None:
         wide = title.get_window_extent().width
         if wide <= room or not title.get_text():
             return
-        longest = max(map(len, title.get_text().splitlines()))
+        longest = max(len(_seen(line)) for line in title.get_text().splitlines())
         letters = max(10, int(longest * room / wide) - 1)
-        words = " ".join(title.get_text().split())
-        lines = textwrap.TextWrapper(letters, break_long_words=False, break_on_hyphens=False)
-        title.set_text(lines.fill(words))  # $10^{-3}$ stays in one piece
+        title.set_text("\n".join(_even(title.get_text(), letters)))
+
+
+def _even(text: str, letters: int) -> list[str]:
+    """Break text into as few lines as fit, and these as alike as can be: no word stands alone."""
+    lines: list[str] = []
+    for narrower in range(letters, 0, -1):
+        broken = [""]
+        for word in re.split(r"[ \n]+", text.strip()):  # at a no-break space it holds together
+            longer = f"{broken[-1]} {word}".strip()
+            if broken[-1] and len(_seen(longer)) > narrower:
+                broken.append(word)
+            else:
+                broken[-1] = longer
+        if lines and len(broken) > len(lines):
+            break
+        lines = broken
+    return lines
+
+
+def _seen(text: str) -> str:
+    """The letters of $10^{-3}$ that are seen."""
+    return re.sub(r"[${}^\\]", "", text)

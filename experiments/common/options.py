@@ -60,6 +60,11 @@ def parse(config: type[Config], description: str | None, **smoke: Any) -> Config
     for name in typed & vars(found).keys():
         if getattr(found, name) == ():
             refuse(f"Missing value for argument '--{name.replace('_', '-')}'.")
+    for name, value in vars(found).items():
+        words = [x for x in value if isinstance(x, str)] if isinstance(value, tuple) else []
+        if any(re.search(r",(\S|$)", word) for word in words):  # "layer norm, residual 1" is a name
+            apart = " ".join(" ".join(words).replace(",", " ").split())
+            refuse(f"--{name.replace('_', '-')} takes words with spaces between them: {apart}")
     if not found.smoke:
         return found
     return dataclasses.replace(found, **{k: v for k, v in smoke.items() if k not in typed})

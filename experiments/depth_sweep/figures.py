@@ -12,15 +12,14 @@ from experiments import common
 from experiments.depth_sweep.options import Config
 from experiments.depth_sweep.theory import Compared, lost_by_depth
 from jaxmlp import plotting
-from jaxmlp.plotting.style import ACTIVATIONS, BLUE, COLOURS, GREY, SKY, bare
+from jaxmlp.plotting.style import ACTIVATIONS, BLUE, COLOURS, GREY, SKY, bare, written
 
 HERO = ("sigmoid", "lecun"), ("tanh", "lecun"), ("relu", "he"), ("relu", "lecun")
-CALLED = {"relu": "ReLU", "leaky_relu": "leaky ReLU"}
 COLOUR = {kind: SKY if kind == ("relu", "lecun") else ACTIVATIONS[kind[0]] for kind in HERO}
 
 
 def called(activation: str, init: str) -> str:
-    return f"{CALLED.get(activation, activation)}, {init}"
+    return f"{written(activation)}, {init}"
 
 
 def shown(kinds: list) -> dict[tuple[str, str], Any]:
@@ -37,6 +36,7 @@ def hero(config: Config, compared: list[Compared]):
     figure, ax = plt.subplots(figsize=(8, 4.4), layout="constrained")
     for (kind, c), colour in zip(chosen.items(), shown(list(by_kind)).values(), strict=True):
         left_below_the_output(c, ax, color=colour, label=called(*kind))
+    ax.margins(y=0.09)  # the highest line has its name above it
     float32_floor(ax, config.width)
     least, most = (f(chosen.values(), key=lambda c: c.factor) for f in (min, max))
     ax.set_title(
@@ -147,7 +147,7 @@ def beside_theory(config: Config, compared: list[Compared]):
             colour = COLOURS[inits.index(c.init)]
             residuals(c.z, above, color=colour, label=c.init)
             correlations(c.predicted, c.correlation, below, color=colour)
-        above.set(title=CALLED.get(act, act), xlabel="")
+        above.set(title=written(act), xlabel="")
         for ax in (above, below):
             ax.label_outer()
     axes[0, 0].set_ylabel("standard errors\nfrom theory")

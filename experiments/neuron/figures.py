@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.neuron.learning import SLIP, Key, Run
 from jaxmlp import plotting
-from jaxmlp.plotting.style import COLOURS, GREY, bare
+from jaxmlp.plotting.style import BLUE, COLOURS, GREY, ORANGE, SKY, VERMILION, bare
 
 
 def updates_figure(runs: dict[Key, Run]):
@@ -47,9 +47,16 @@ def apart(curves: dict[str, tuple]) -> float:
 
 
 def inputs_figure(inputs: dict[str, tuple]):
-    """The loss of raw and of standardised inputs."""
+    """The loss of raw and of standardised inputs: one in red, one in blue, one neuron dashed."""
     figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
     plotting.learning_curves(inputs, ax).set_xscale("log")
+    ax.minorticks_off()
+    for line in ax.lines:
+        network, kind = str(line.get_label()).split(", ")
+        line.set_color({"raw": VERMILION, "standardised": BLUE}[kind])
+        if network == "one neuron":  # over the other, which it covers where inputs are raw
+            line.set(color={"raw": ORANGE, "standardised": SKY}[kind], ls="--", zorder=3)
+    ax.legend()
     raw, scaled = (
         max(loss[-1] for name, (_, loss) in inputs.items() if name.endswith(kind))
         for kind in ("raw", "standardised")

@@ -67,7 +67,8 @@ def pruning(rows: list[dict]):
         bands(shares, groups, ax, marker=".")
         ax.set(xlabel="share of the training samples kept")
         grand, chance = (np.median(groups[score][:, i]) for score in (scores[1], "random"))
-        ax.set_title(f"Keep the {keep} {shares[i]:.0%} by {scores[1]}:\n"
+        score = scores[1].replace("epoch ", "epoch\N{NO-BREAK SPACE}")
+        ax.set_title(f"Keep the {keep} {shares[i]:.0%} by {score}:\n"
                      f"{grand:.1%} right; at random {chance:.1%}")  # fmt: skip
     axes[0].set_ylabel("test accuracy")
     axes[1].get_legend().remove()
@@ -80,7 +81,8 @@ def digits(config: Config, run: Run):
     shown = np.concatenate([order[:20], order[~run.flipped[order]][:10]])
     framed, side = run.flipped[shown], round(run.pixels.shape[1] ** 0.5)
     captions = [
-        f"label {given}" + (f", is {true}" if given != true else "")
+        f"label\N{NO-BREAK SPACE}{given}"
+        + (f", is\N{NO-BREAK SPACE}{true}" if given != true else "")
         for given, true in zip(run.Y[shown], run.train.Y[shown], strict=True)
     ]
     figure, axes = plt.subplots(3, 10, figsize=(7.8, 3.4), layout="constrained")
@@ -159,7 +161,7 @@ def norms_by_layer(stages, flipped, ax):
         f"With a flipped label the gradient is {', '.join(ratios)} times that of a true one "
         "(medians)"
     )
-    ax.legend(frameon=False)
+    ax.legend(loc="lower left")
     return bare(ax)
 
 

@@ -14,6 +14,7 @@ from jaxmlp.plotting.style import (
     SKY,
     VERMILION,
     bare,
+    written,
 )
 
 COLOURS = {
@@ -35,9 +36,9 @@ def cures(config: Config, found: list, table: list[dict]):
         for b in (b for b in found if b.kind.activation == act):
             flow_at_birth(b, above)
         accuracies([row for row in table if row["activation"] == act], below)
-        above.set(title=act, xlabel="layer", ylabel="")
+        above.set(title=written(act), xlabel="layer", ylabel="")
     low = min(b.measured.mean(axis=0).min() for b in found)
-    axes[0, 0].set(ylabel="log10 of |dS| over output's")
+    axes[0, 0].set(ylabel="log10 of |dS| over the output's")
     axes[0, 0].set_yscale("symlog", linthresh=2, linscale=1.5)
     axes[0, 0].set_ylim(bottom=1.2 * low)
     figure.suptitle(finding(config, table))
@@ -51,7 +52,8 @@ def flow_at_birth(b, ax):
         plotting.prediction_band(b.predicted, ax, color=colour, label=None)
     some = slice(None, None, max(1, L // 12))
     layer = np.arange(1, L + 1)
-    ax.plot(layer[some], b.measured.mean(axis=0)[some], ".", ms=6, color=colour)
+    dots = 0.6 * plt.rcParams["font.size"]
+    ax.plot(layer[some], b.measured.mean(axis=0)[some], ".", ms=dots, color=colour)
     bare(ax)
 
 
@@ -67,7 +69,7 @@ def accuracies(rows: list[dict], ax):
     ax.errorbar(mean, at, xerr=reach, fmt="none", ecolor="black", capsize=2)
     ax.axvline(0.1, color="black", ls=":", lw=1)
     ax.set_yticks(at, names)
-    ax.set(xlim=(0, 1.05), xlabel="training accuracy, best learning rate")
+    ax.set(xlim=(0, 1.05), xlabel="training accuracy")
     bare(ax)
 
 

@@ -1,4 +1,4 @@
-"""The backward pass of the (2, 4, 3) network, to be filled in: E3 of the lecture, step by step.
+"""The backward pass of the (2, 4, 3) network: E3 of the lecture, step by step, with a mistake.
 
 Rows are samples, the hidden activation is ReLU, the output softmax with the cross-entropy, and J is
 the mean over the m samples. One step is wrong. Which?

@@ -13,9 +13,9 @@ def birth_and_learning(config: Config, flows: dict, history, per_epoch: int):
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
     for (name, log10), colour in zip(flows.items(), (VERMILION, BLUE), strict=True):
         relative = log10[:-1] - log10[-2]
-        left.plot(np.arange(1, len(relative) + 1), relative, color=colour, label=name, lw=1)
-    left.set(xlabel="layer", ylabel="log10 of the dZ norm over the last's")
-    left.legend(frameon=False)
+        left.plot(np.arange(1, len(relative) + 1), relative, color=colour, label=name.capitalize())
+    left.set(xlabel="layer", ylabel="log10 of |dZ| over the last's")
+    left.legend()
     lost = {name: log10[-2] - log10[0] for name, log10 in flows.items()}
     left.set_title(
         f"{config.depth:,} tanh layers: Gaussian weights lose\n{lost['gaussian']:.0f} decades, "
@@ -25,8 +25,8 @@ def birth_and_learning(config: Config, flows: dict, history, per_epoch: int):
     step = per_epoch * (np.arange(len(history.accuracy)) + 0.5)
     right.plot(step, history.accuracy, "o-", color=BLUE)
     right.axhline(0.1, color="0.5", ls="--", lw=1)
-    right.text(0, 0.115, "guessing", fontsize="small", color="0.35")
-    right.set(xlabel="step", ylabel="training accuracy, as batches were met", ylim=(0, 1))
+    right.text(step[-1], 0.09, "guessing", ha="right", va="top", fontsize="small", color="0.35")
+    right.set(xlabel="step", ylabel="training accuracy", ylim=(0, 1))
     right.set_title(
         f"Orthogonal: {history.accuracy[-1]:.0%} of the digits right\nafter "
         f"{per_epoch * len(history.accuracy)} steps of SGD",

@@ -35,13 +35,13 @@ def draw(config: Config, rows: common.Rows, title: str):
     figure.suptitle(
         f"{title}\nwidth {config.width}, batch {config.batch_size}, {config.num_steps} steps of "
         f"SGD {config.learning_rate:g}, {config.num_samples:,} {data}, median of "
-        f"{config.num_seeds} seeds",
+        f"{config.num_seeds} seeds; grey: deeper than what stayed at chance"
     )  # fmt: skip
     return figure
 
 
 def accuracy_map(config: Config, rows: common.Rows, ax):
-    """Accuracy as colour; what was not trained, deeper than two cells at chance, is hatched."""
+    """Accuracy as colour; what was not trained, deeper than two cells at chance, is grey."""
     w2s, depths = config.sigma_w2s, config.depths
     values = np.full((len(depths), len(w2s)), np.nan)
     for row in rows:

@@ -10,7 +10,7 @@ from experiments.vanishing.options import Config
 from experiments.vanishing.steps import deepest, unmoved
 from experiments.vanishing.training import LEARNED, RACERS, TARGET, deepest_learned
 from jaxmlp import plotting
-from jaxmlp.plotting.style import ACTIVATIONS, COLOURS, GREY, bare, written_map
+from jaxmlp.plotting.style import ACTIVATIONS, COLOURS, GREY, bare, written, written_map
 
 
 def draw_products(m: Measured):
@@ -21,13 +21,15 @@ def draw_products(m: Measured):
     points = {f"{init}: product": c.product for init, c in m.chains.items()}
     relative_to_output(lines, left, factor=0.25, points=points)
     relative_to_output(m.gains, right, factor=2)
-    told = ", ".join(f"{i} $10^{{{c.gradient[-1]:.1f}}}$" for i, c in m.chains.items())
+    told = ", ".join(f"$10^{{{c.gradient[-1]:.1f}}}$ with {i}" for i, c in m.chains.items())
     top = ceiling(len(m.chains["he"].gradient) - 1)
     left.set_title(f"sigmoid: gradient {told}; product of derivatives at most $10^{{{top:.1f}}}$")
-    told = ", ".join(f"{act} $10^{{{line[-1]:.1f}}}$" for act, line in m.gains.items())
+    told = ", ".join(f"$10^{{{line[-1]:.1f}}}$ with {act}" for act, line in m.gains.items())
     right.set_title(f"weights of gain 2: gradient {told}")
     right.set_ylabel("")
-    figure.suptitle("The derivatives of the activation are half of it: the weights multiply in too")
+    figure.suptitle(
+        "Derivatives of the activation do not decide alone: the weights multiply in too"
+    )
     return figure
 
 
@@ -37,7 +39,7 @@ def draw_bits(rows: list[dict]):
     unchanged_bits(rows, axes)
     for ax, (act, one) in zip(axes, own.items(), strict=True):
         stay, zero = (f"{unmoved(one)[name]:.0%}" for name in ("unchanged", "zero gradient"))
-        ax.set_title(f"{act}, {one[0]['init']}:\n{stay} unchanged,\ngradient 0 in {zero}")
+        ax.set_title(f"{written(act)}, {one[0]['init']}:\n{stay} unchanged,\ngradient 0 in {zero}")
     told, depth = unmoved(own["sigmoid"]), own["sigmoid"][0]["depth"]
     figure.suptitle(
         f"After one step of gradient descent {told['frozen']} of the {told['layers']} layers of a "
@@ -51,14 +53,16 @@ def draw_training(config: Config, m: Measured):
     curves = {act: m.curves[act] for act in RACERS}
     plotting.learning_curves(curves, loss)
     for line in loss.lines:
-        line.set_color(ACTIVATIONS.get(str(line.get_label()), GREY))
-    loss.legend()
+        act = str(line.get_label())
+        line.set(color=ACTIVATIONS.get(act, GREY), label=written(act))
+    loss.set_ylim(top=3 * max(max(y) for _, y in curves.values()))  # room for the legend
+    loss.legend(ncols=2, loc="upper right")
     loss.axhline(TARGET, color="black", lw=0.8, ls="--")
     loss.set(xscale="log", ylabel=f"loss on digits, rate {config.race_rates[0]:g}")
-    times = ", ".join(f"{row['activation']} {row['epochs']:.0f}" for row in m.races[: len(RACERS)])
-    loss.set_title(f"Epochs to a loss of {TARGET:g}: {times}")
+    times = (said(row["activation"], f"{row['epochs']:.0f}") for row in m.races[: len(RACERS)])
+    loss.set_title(f"Epochs to a loss of {TARGET:g}: {', '.join(times)}")
     accuracy_by_depth(m.grid, depth)
-    reach = ", ".join(f"{act} {d}" for act, d in deepest_learned(m.grid).items())
+    reach = ", ".join(said(act, d) for act, d in deepest_learned(m.grid).items())
     rates = ", ".join(f"{rate:g}" for rate in config.train_rates)
     depth.set_title(f"Deepest with an accuracy of {LEARNED:g}, best of the rates {rates}: {reach}")
     return figure
@@ -70,9 +74,7 @@ def draw_activations(m: Measured):
     largest = {
         act: max(r["largest_A"] for r in m.races if r["activation"] == act) for act in RACERS
     }
-    told = [
-        f"{act} {A:.2g}" if np.isfinite(A) else f"{act} overflows" for act, A in largest.items()
-    ]
+    told = [said(act, rounded(A) or "overflows") for act, A in largest.items()]
     ax.set_title(f"Largest |A| of two hidden layers while training: {', '.join(told)}")
     return figure
 
@@ -80,9 +82,19 @@ def draw_activations(m: Measured):
 def draw_dead(m: Measured):
     figure, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
     largest_inputs(m.paths, ax)
-    told = ", ".join(f"{(Z[-1] > 0).sum()} with {a}" for a, (_, Z) in m.paths.items())
+    told = ", ".join(f"{(Z[-1] > 0).sum()} with {written(a)}" for a, (_, Z) in m.paths.items())
     ax.set_title(f"Of 4 dead units revive: {told}")
     return figure
+
+
+def said(activation: str, number) -> str:
+    """The name and its number, which a title does not part."""
+    return f"{written(activation)} {number}".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def rounded(size: float) -> str:
+    """Two digits, large numbers with a comma; "" if it is not finite."""
+    return f"{float(f'{size:.2g}'):,g}" if np.isfinite(size) else ""
 
 
 # --- the panels -----------------------------------------------------------------------------------
@@ -98,7 +110,7 @@ def relative_to_output(lines, ax, *, factor, points=None):
         its lines.
     """
     for colour, (label, values) in zip(COLOURS, lines.items(), strict=False):
-        ax.plot(values, color=colour, label=label)
+        ax.plot(values, color=ACTIVATIONS.get(label, colour), label=label)
     for colour, (label, values) in zip(COLOURS, (points or {}).items(), strict=False):
         ax.plot(values, "o", color=colour, mfc="white", markevery=5, label=label)
     k = np.arange(max(map(len, lines.values())))
@@ -123,7 +135,7 @@ def unchanged_bits(rows, axes):
         edges = np.arange(shares.shape[1] + 1) - 0.5, np.arange(shares.shape[0] + 1) + 0.5
         image = ax.pcolormesh(*edges, shares, cmap="cividis", vmin=0, vmax=1)
         ax.set_xticks(range(len(depths)), depths)
-        ax.set(xlabel="hidden layers", ylabel="layer", title=activation)
+        ax.set(xlabel="hidden layers", ylabel="layer", title=written(activation))
         ax.spines[["top", "right"]].set_visible(False)
         ax.label_outer()
     bar = axes[0].figure.colorbar(image, ax=list(axes), pad=0.02)
@@ -132,13 +144,16 @@ def unchanged_bits(rows, axes):
 
 
 def largest_inputs(paths, ax):
-    """Draw the largest z of each unit against the step, one colour for each `label: (x, Z)`.
+    """Draw the largest z of each unit against the step, for each `activation: (x, Z)`.
 
-    `Z (len(x), units)`. A unit is active on some sample where its line is above 0.
+    `Z (len(x), units)`. A unit is active on some sample where its line is above 0. One colour an
+    activation; of one with several slopes all but the last are dotted.
     """
-    for colour, (label, (x, Z)) in zip(COLOURS, paths.items(), strict=False):
-        first, *_ = ax.plot(x, Z, color=colour)
-        first.set_label(label)
+    names = [label.split(":")[0] for label in paths]
+    for i, (label, (x, Z)) in enumerate(paths.items()):
+        dash = ":" if names[i] in names[i + 1 :] else "-"
+        first, *_ = ax.plot(x, Z, dash, color=ACTIVATIONS.get(names[i], GREY))
+        first.set_label(written(label))
     ax.axhline(0, color="black", lw=0.8, ls="--")
     ax.set(xlabel="step", ylabel="largest z over the samples", yscale="symlog")
     ax.set_ylim(top=40 * max(1, *(np.max(Z) for _, Z in paths.values())))
@@ -161,15 +176,14 @@ def largest_activations(rows, ax):
         sizes = np.array([row["largest_A"] for row in rows if row["activation"] == activation])
         at = np.arange(len(groups)) + (i + 0.5) * width - 0.4
         colour = ACTIVATIONS.get(activation, GREY)
-        bars = ax.bar(at, np.minimum(sizes, top), width, color=colour, label=activation)
-        said = [f"{size:.2g}" if np.isfinite(size) else "" for size in sizes]
-        ax.bar_label(bars, said, fontsize="small", padding=1)
+        bars = ax.bar(at, np.minimum(sizes, top), width, color=colour, label=written(activation))
+        ax.bar_label(bars, [rounded(size) for size in sizes], fontsize="small", padding=1)
         for x in at[~np.isfinite(sizes)]:
-            ax.annotate("", (x, 8 * top), (x, top), arrowprops={"arrowstyle": "->", "lw": 2,
+            ax.annotate("", (x, 5 * top), (x, top), arrowprops={"arrowstyle": "->", "lw": 2,
                         "color": colour})  # fmt: skip
     ax.set_xticks(range(len(groups)), groups)
     ax.set(ylabel="largest |A| while training")
-    ax.set_ylim(top=100 * top)
+    ax.set_ylim(top=1000 * top)  # room for the legend
     ax.legend(ncols=len(activations), loc="upper left", title="an arrow: it overflows")
     return bare(ax)
 
@@ -179,7 +193,7 @@ def accuracy_by_depth(rows, ax):
 
     `rows` are dictionaries of activation, depth and accuracy.
     """
-    cells = {(row["activation"], row["depth"]): row["accuracy"] for row in rows}
+    cells = {(written(row["activation"]), row["depth"]): row["accuracy"] for row in rows}
     written_map(
         ax, cells, form=".2f", fontsize="small", norm=Normalize(0, 1), cmap="cividis",
         is_dark=lambda accuracy: not accuracy > 0.5,

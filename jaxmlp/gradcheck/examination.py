@@ -10,6 +10,7 @@ from jaxmlp.gradcheck import answers, numeric
 from jaxmlp.gradcheck.answers import Answer
 from jaxmlp.gradcheck.certificate import Certificate, environment, order
 from jaxmlp.gradcheck.judge import (
+    TINY,
     Numbers,
     Row,
     Verdict,
@@ -34,6 +35,7 @@ from jaxmlp.storage import layers
 BESIDE = 64  # entries that are looked at on both sides, four values of J for each
 ROUTED = 32  # arrays that the second route looks at; of more, so many at equal distances
 AGREE = 1e-6  # to which autodiff and the second route agree, unless rounding explains more
+UNDERFLOW = 1e3 * TINY  # a thousand products, of which each may be lost
 ZERO = "exactly zero here: nothing was tested"
 LOST = "lost in cancellation here"
 DOUBTFUL = "autodiff and complex step differ here, and J's differences are too coarse to tell"
@@ -229,8 +231,10 @@ def _row(here: Examined, name: str, is_doubtful: bool) -> Row:
     if is_doubtful and (row.is_right or _is_seen(here, name, array)):
         return row.undecided(DOUBTFUL)
     known = own.decides if row.is_right else own.reaches
+    too_small = f"too small here for {own.dtype}"
+    if row.verdict == Verdict.WRONG and not right.any() and size(array) < UNDERFLOW:
+        return row.undecided(too_small)  # the right one may be 0 only because it underflows
     if row.verdict in (Verdict.RIGHT, Verdict.WRONG) and name not in known:
-        too_small = f"too small here for {own.dtype}"
         return row.undecided(LOST if name in own.reaches else too_small)
     # What float64 judged must not be far off in its own dtype either
     if own is here.own or not row.is_right or not np.isfinite(here.own.tolerances[name]):

@@ -11,6 +11,7 @@ from jaxmlp.plotting.style import (
     bare,
     median_band,
     new_axes,
+    written,
     written_map,
 )
 
@@ -94,7 +95,7 @@ def decades_lost(table, ax=None):
     rows = sorted(table.summary(over_seeds=True), key=lambda row: row["depth"])
     lost = {
         (
-            f"{row['activation']}, {with_remedies(*(row[name] for name in _KIND))}",
+            f"{written(row['activation'])}, {with_remedies(*(row[name] for name in _KIND))}",
             row["depth"],
         ): -row["log10_change"]
         for row in rows

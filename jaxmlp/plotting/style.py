@@ -17,6 +17,17 @@ ACTIVATIONS = {
 }  # fmt: skip
 """The colour of an activation, the same in every figure that tells them apart by colour."""
 
+WRITTEN = {
+    "relu": "ReLU", "leaky_relu": "leaky ReLU", "prelu": "PReLU", "elu": "ELU", "selu": "SELU",
+    "gelu": "GELU", "silu": "SiLU", "squared_relu": "squared ReLU",
+}  # fmt: skip
+
+
+def written(activation: str) -> str:
+    """Return the name of an activation as figures write it: `leaky_relu:0.1` is leaky ReLU 0.1."""
+    name, *arguments = activation.split(":")
+    return " ".join([WRITTEN.get(name, name), *arguments])
+
 
 def new_axes(ax: Any = None, **figure: Any):
     """Return `ax`, or the axes of a new figure."""
