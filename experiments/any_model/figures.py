@@ -25,7 +25,7 @@ def found_and_cost(found: dict, told: list[dict], costs: list[dict]):
         name: [precision_recall_curve(each.flipped, each.score)[:2] for each in repetitions]
         for name, repetitions in found.items()
     }
-    precision_recall(curves, left).legend(loc="lower left")
+    precision_recall(curves, left).get_legend().set_loc("lower left")
     tops = [row["precision in top"] for row in told]
     left.set_title(
         "Of as many largest norms as labels were "
