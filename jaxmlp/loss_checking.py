@@ -114,9 +114,7 @@ def _evaluator(loss: Loss, output: Activation, Z, Y):
 
     def evaluate(Z):
         with in_float64():
-            return jax.tree.map(
-                lambda x: np.asarray(x, np.float64), jitted(jnp.asarray(Z), jnp.asarray(Y))
-            )
+            return jax.tree.map(lambda x: np.asarray(x, np.float64), jitted(Z, Y))
 
     return evaluate, rounding_of(traced, Z, Y)
 

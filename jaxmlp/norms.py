@@ -20,7 +20,7 @@ import numbers
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxmlp.checks import unknown_name
 
@@ -33,7 +33,7 @@ class Norm:
     eps: float
     centred: bool
 
-    def apply(self, S: Float[Array, "m d"], eps: Any = None):
+    def apply(self, S: Inexact[Array, "m d"], eps: Any = None):
         """Return the normalised stream and each sample's r, `(U, r)` of shapes (m, d), (m, 1).
 
         r is NaN if a square overflows. The formula would give 0 then, an error that nobody sees.

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxmlp.layer import Layer
@@ -54,15 +55,17 @@ def regroup(entries: Sequence, have: Counts, want: Counts) -> tuple:
     """Return entries that are grouped as `have` in the grouping `want`.
 
     An entry is a pytree; for a stack its arrays lead with n. If `have` and `want` are equal, the
-    entries are returned as they are.
+    entries are returned as they are. Stacks of NumPy arrays are NumPy's.
     """
     if have == want:
         return tuple(entries)
+    numpy = all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(tuple(entries)))
+    stacked = np.stack if numpy else jnp.stack
     rest = iter(split(entries, have))
     return tuple(
         next(rest)
         if n is None
-        else jax.tree.map(lambda *leaves: jnp.stack(leaves), *itertools.islice(rest, n))
+        else jax.tree.map(lambda *leaves: stacked(leaves), *itertools.islice(rest, n))
         for n in want
     )
 

@@ -90,7 +90,7 @@ def assert_vjp_matches(
     shapes = jax.tree.leaves(jax.eval_shape(plain_f, *args))
     rng = np.random.default_rng(0)
     for _ in range(integer("draws", draws, at_least=1)):
-        cotangents = [jnp.asarray(rng.standard_normal(s.shape), s.dtype) for s in shapes]
+        cotangents = [jax.device_put(rng.standard_normal(s.shape).astype(s.dtype)) for s in shapes]
         candidate = jax.jit(jax.grad(J))
         assert_grads_match(candidate, J, wanted, cotangents, reference=plain_J, rtol=rtol)
 
@@ -149,17 +149,19 @@ def standard_problems(seed: int = 0) -> list[Problem]:
 def _problem(seed: int, name: str, sizes: tuple, options: dict, loss: str, m: int) -> Problem:
     """Draw a problem with NumPy. Chosen: weights of variance 1.5 / fan_in, biases of std 1/3."""
     J, rng = Objective(MLP(sizes, **options), loss), np.random.default_rng(seed)
-    draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)  # noqa: E731
+    draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
     layers = [
-        started(spec, draw(a, b) * (1.5 / a) ** 0.5, draw(b) / 3 if J.mlp.use_bias else None)
+        jax.device_put(
+            started(spec, draw(a, b) * (1.5 / a) ** 0.5, draw(b) / 3 if J.mlp.use_bias else None)
+        )
         for a, b, spec in zip(sizes, sizes[1:], J.mlp.specs, strict=False)
     ]
     X, Y = draw(m, sizes[0]), draw(m, sizes[-1])
     if loss == "cross_entropy":
-        Y = jnp.argmax(Y, axis=1)
+        Y = np.argmax(Y, axis=1)
     elif loss == "binary_cross_entropy":
         Y = (Y > 0).astype(X.dtype)
-    return Problem(name, J, stack(layers, J.mlp), X, Y)
+    return Problem(name, J, stack(layers, J.mlp), *jax.device_put((X, Y)))
 
 
 def assert_transform_matches(

@@ -41,6 +41,9 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_known_fla
 # A program need not say of each operation which lines of Python made it.
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 
+# Of an exception that passes through JAX nobody reads the traceback, and JAX takes long to cut it.
+os.environ["JAX_TRACEBACK_FILTERING"] = "off"
+
 # Tracing makes millions of small objects that live long: by default Python looks through all of
 # them again and again, which is a tenth of the time.
 gc.set_threshold(200_000, 50, 1000)

@@ -29,7 +29,7 @@ def problem(
         Y = (rng.random((m, K)) < 0.3).astype(dtype)
     else:
         Y = (rng.standard_normal((m, K)) + 1).astype(dtype)
-    return J, params, jnp.asarray(X), jnp.asarray(Y)
+    return J, params, *jax.device_put((X, Y))
 
 
 def drawn(mlp, init, dtype, rng):
@@ -40,15 +40,15 @@ def drawn(mlp, init, dtype, rng):
 
     def filled(layer):
         W = rng.standard_normal(layer.W.shape) * (SIGMA_W2[init] / layer.W.shape[-2]) ** 0.5
-        full = lambda like, x: None if like is None else jnp.asarray(np.full(like.shape, x, dtype))  # noqa: E731
+        full = lambda like, x: None if like is None else np.full(like.shape, x, dtype)  # noqa: E731
         return jaxmlp.Layer(
-            jnp.asarray(W.astype(dtype)),
+            W.astype(dtype),
             full(layer.b, 0),
             full(layer.slope, 0.25),
             full(layer.alpha, 0),
         )
 
-    return tuple(filled(layer) for layer in like)
+    return jax.device_put(tuple(filled(layer) for layer in like))
 
 
 SIGMA_W2 = {"lecun": 1, "he": 2}
@@ -61,7 +61,7 @@ def relative_errors(candidate, reference):
     exactly zero on both sides count as 0.
     """
     c, r = (
-        {k: np.asarray(v, np.float64) for k, v in jaxmlp.as_dict(g).items()}
+        {k: v.astype(np.float64) for k, v in jaxmlp.as_dict(jax.tree.map(np.asarray, g)).items()}
         for g in (candidate, reference)
     )
     assert c.keys() == r.keys()

@@ -55,7 +55,7 @@ def drawn(sizes, *, loss="cross_entropy", m=7, labels=False, variance=1.0, dtype
         b = rng.normal(size=(*lead, d_out)) / 10 if J.mlp.use_bias else None
         start = run.spec.activation.slope
         slope = None if start is None else np.full(lead, start)
-        params.append(jax.tree.map(lambda x: jnp.asarray(x.astype(dtype)), Layer(W, b, slope)))
+        params.append(jax.tree.map(lambda x: jax.device_put(x.astype(dtype)), Layer(W, b, slope)))
     X, K = rng.normal(size=(m, sizes[0])), sizes[-1]
     if loss == "cross_entropy":
         Y = np.minimum(rng.integers(0, 2 * K, m), K - 1)  # unbalanced, as in support.problem
@@ -63,7 +63,7 @@ def drawn(sizes, *, loss="cross_entropy", m=7, labels=False, variance=1.0, dtype
     else:
         Y = rng.random((m, K)) < 0.3 if loss == "binary_cross_entropy" else rng.normal(size=(m, K))
         Y = Y.astype(dtype)
-    return J, tuple(params), jnp.asarray(X.astype(dtype)), jnp.asarray(Y)
+    return J, tuple(params), *jax.device_put((X.astype(dtype), Y))
 
 
 def by_hand_and_by_jax(J, params, X, Y, argnums=0):
@@ -247,7 +247,7 @@ def square_problem(**mlp):
 def grouped(layers, counts):
     """Return layers grouped in stacks of these lengths; 0 for a plain one."""
     rest = iter(layers)
-    stack = lambda *xs: jnp.asarray(np.stack(xs))  # noqa: E731
+    stack = lambda *xs: jax.device_put(np.stack(xs))  # noqa: E731
     return tuple(
         jax.tree.map(stack, *itertools.islice(rest, n)) if n else next(rest) for n in counts
     )

@@ -68,6 +68,20 @@ def test_what_float64_judged_must_be_right_in_its_own_dtype_too():
     assert (row.verdict, row.dtype) == ("wrong", "bfloat16")
 
 
+def test_what_half_precision_flushes_to_zero_is_no_mistake():
+    J = lambda x: 1e-6 * jnp.sum(x)  # noqa: E731
+    x = np.array([1.0, 3.0], np.float16)
+
+    def flushes(x, times=1):  # 1e-8 is 0 in float16
+        tiny = np.full(2, x.dtype.type(1e-4)) * x.dtype.type(1e-4)
+        return tiny * x.dtype.type(100) * x.dtype.type(times)
+
+    assert not flushes(x).any()
+    row = verdict(flushes, J, x)
+    assert (row.verdict, row.dtype) == ("right", "float64")
+    assert verdict(lambda x: flushes(x, times=2), J, x).verdict == "wrong"
+
+
 def test_what_cancels_in_float32_is_undecided_there():
     def far(x):
         return jnp.sum(jnp.sin(1e6 + x))
@@ -93,6 +107,7 @@ def test_a_J_that_casts_to_float32_has_the_tolerance_of_float32():
     certificate = check_grads(np.cos, J, x)
     assert certificate.passed
     assert 1e-6 < certificate.rows[0].tolerance < 1e-4
+    assert certificate.rows[0].second_route == "cannot see"  # differences of it are all rounding
     assert not check_grads(lambda x: np.cos(x) * 1.001, J, x).passed
 
 
@@ -101,6 +116,20 @@ def test_subnormal_numbers_are_zero_as_in_xla():
     params = {"a": np.ones(2), "b": np.ones(2)}
     assert check_grads(lambda p: {"a": 2 * p["a"], "b": np.full(2, 1e-310)}, J, params).passed
     assert not check_grads(lambda p: {"a": 2 * p["a"], "b": np.full(2, 1e-300)}, J, params).passed
+
+
+@pytest.mark.parametrize("size", [7e-307, 7e-306])
+def test_below_the_range_of_float64_nothing_is_wrong(size):
+    """Of products that underflow on the way each order of multiplication loses others."""
+    mlp = jaxmlp.MLP((2, 3, 3, 3, 3, 2), hidden="tanh")
+    J, rng = jaxmlp.Objective(mlp, "cross_entropy"), np.random.default_rng(0)
+    pairs = [(W, np.zeros(W[1])) for W in zip(mlp.sizes, mlp.sizes[1:], strict=False)]
+    params = tuple(jaxmlp.Layer(0.3 * rng.standard_normal(W), b) for W, b in pairs)
+    with jax.enable_x64(True):
+        X, Y = np.full((4, 2), size), np.zeros(4, int)
+        certificate = check_grads(jaxmlp.grad(J), J, params, X, Y)
+    assert certificate.first_wrong is None
+    assert all(row.is_right for row in certificate.rows if row.name.startswith("b"))
 
 
 def test_an_array_named_J_is_not_the_value():
@@ -403,6 +432,29 @@ def test_a_transposed_weight_in_the_forward_pass_alone_is_named():
     found = check_grads(candidate, *square())
     assert [(d.mistake, d.layers) for d in found.diagnoses] == [("wrong_W_forward", (2,))]
     assert "W2.T" in found.diagnoses[0].mend
+
+
+def test_a_mistake_that_its_own_layer_does_not_show_is_named_in_it():
+    """Samples 0 and 2 give no input to layer 2, so the order of dZ2 shows in layer 1 alone."""
+    J = jaxmlp.Objective(jaxmlp.MLP((3, 2, 2), hidden="tanh"), "cross_entropy")
+    rng = np.random.default_rng(0)
+    W1 = np.vstack([rng.normal(size=(2, 2)), np.zeros((1, 2))])
+    params = Layer(W1, np.zeros(2)), Layer(rng.normal(size=(2, 2)), np.zeros(2))
+    X = np.array([[0.0, 0, 1], [1, 2, 3], [0, 0, -2]])
+    candidate = plants.student("tanh", "cross_entropy", "rows_moved", (2,))
+    certificate = check_grads(candidate, J, params, X, plants.softmax(rng.normal(size=(3, 2))))
+    assert certificate.first_wrong == 1
+    assert ("rows_moved", (2,)) in {(d.mistake, d.layers) for d in certificate.diagnoses}
+
+
+def test_three_mistakes_in_one_layer_are_not_guessed():
+    """Where a step and both arrays are free, something would explain any numbers."""
+    first = "factor_2 dW db", (3,)
+    three = [(plant, (2,)) for plant in ("no_derivative", "transposed", "bias_wrong_axis")]
+    candidate = plants.student("tanh", "cross_entropy", *first, also=three)
+    certificate = check_grads(candidate, *HIDDEN.problem())
+    assert "factor_2" in {d.mistake for d in certificate.diagnoses}
+    assert certificate.further == ()
 
 
 def test_two_mistakes_in_one_layer_are_named():

@@ -47,9 +47,8 @@ def problems(draw, dtype):
         Y = draw(hnp.arrays(dtype, (M, J.mlp.sizes[-1]), elements=numbers))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     scale = draw(st.sampled_from([0.3, 1.0, 1.5]))
-    weights = lambda x: jnp.asarray(scale * rng.standard_normal(x.shape), dtype)  # noqa: E731
-    params = jax.tree.map(weights, shapes(J))
-    return J, params, jnp.asarray(X), jnp.asarray(Y)
+    weights = lambda x: (scale * rng.standard_normal(x.shape)).astype(dtype)  # noqa: E731
+    return J, *jax.device_put((jax.tree.map(weights, shapes(J)), X, Y))
 
 
 @functools.cache
@@ -82,11 +81,11 @@ def certified(how, J, *args):
 
 
 def nothing_is_wrong(candidate, J, *args):
-    """The certificate: every array is right, or is exactly zero on both sides (X may be zeros)."""
+    """The certificate: every array is right, or so small that nothing can be told (X may be 0)."""
     certificate = jaxmlp.check_grads(candidate, J, *args)
     assert certificate.value is None or certificate.value.is_right, certificate
-    zero = lambda row: row.is_undecided and "exactly zero" in row.why  # noqa: E731
-    assert all(row.is_right or zero(row) for row in certificate.rows), certificate
+    for row in certificate.rows:
+        assert row.is_right or row.why.startswith(("exactly zero", "too small")), certificate
     assert not certificate.disputes
     return certificate
 

@@ -39,7 +39,7 @@ MAX_NORM = 0.5
 def in_one_stack(J, params):
     """Return params whose hidden layers are one stack, though their activations differ."""
     *hidden, output = jaxmlp.layers(params)
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *hidden), output
+    return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *hidden), output
 
 
 @functools.cache
@@ -51,7 +51,7 @@ def solved(network: str, dtype: str):
             params = in_one_stack(J, params)
         value, out = jaxmlp.instruments(J, ALL, max_norm=MAX_NORM)(params, X, Y)
         grads = jax.jit(jax.vmap(jax.grad(one_sample(J)), (None, 0, 0)))(params, X, Y)
-        return J, params, X, Y, value, out, grads
+        return J, params, X, Y, value, *jax.tree.map(np.asarray, (out, grads))
 
 
 def one_sample(J):
@@ -122,7 +122,7 @@ def test_gram_holds_the_inner_products_and_its_diagonal_the_squared_norms(case):
     _, params, *_, out, grads, rounding = case
     for K, g in zip(out["gradient_gram"], by_layer(params, grads), strict=True):
         assert relative_error(K, g @ g.T) < rounding
-    diagonal = jnp.diagonal(out["gradient_gram"], axis1=1, axis2=2).T
+    diagonal = np.diagonal(out["gradient_gram"], axis1=1, axis2=2).T
     np.testing.assert_allclose(diagonal, out["per_sample_sq_norms"], rtol=4 * rounding)
 
 

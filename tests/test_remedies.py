@@ -30,13 +30,13 @@ def drawn(mlp, *, loss="cross_entropy", m=5, seed=0, dtype=np.float64, bias=0.1)
         slope = rng.uniform(0.1, 0.9) if spec.activation.slope is not None else None
         alpha = rng.uniform(0.3, 0.9) if "alpha" in spec.fields(mlp.use_bias) else None
         plain.append(Layer(W, b, slope, alpha))
-    params = jaxmlp.stack(jax.tree.map(lambda x: jnp.asarray(x, dtype), plain), mlp)
-    X, K = jnp.asarray(rng.normal(size=(m, mlp.sizes[0])), dtype), mlp.sizes[-1]
+    params = jax.device_put(jaxmlp.stack(jax.tree.map(lambda x: np.asarray(x, dtype), plain), mlp))
+    X, K = rng.normal(size=(m, mlp.sizes[0])).astype(dtype), mlp.sizes[-1]
     if loss == "cross_entropy":
-        Y = jnp.asarray(np.minimum(rng.integers(0, 2 * K, m), K - 1))
+        Y = np.minimum(rng.integers(0, 2 * K, m), K - 1)
     else:
-        Y = jnp.asarray(rng.normal(size=(m, K)) + 1, dtype)
-    return Objective(mlp, loss), params, X, Y
+        Y = (rng.normal(size=(m, K)) + 1).astype(dtype)
+    return Objective(mlp, loss), params, *jax.device_put((X, Y))
 
 
 def both(J, params, X, Y):

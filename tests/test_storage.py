@@ -24,7 +24,9 @@ each_network = pytest.mark.parametrize("mlp", NETWORKS, ids=lambda mlp: f"depth{
 def drawn(mlp):
     """Return parameters stored as by init, in which all numbers differ."""
     rng, blank = np.random.default_rng(0), mlp.init(KEY, jax.nn.initializers.zeros)
-    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), blank)
+    return jax.device_put(
+        jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), blank)
+    )
 
 
 def same(one, other):

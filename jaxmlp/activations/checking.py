@@ -121,7 +121,7 @@ def _evaluator(activation: Activation) -> Callable:
 
     def evaluate(Z, *slope):
         with in_float64():
-            A, d = values(jnp.asarray(Z), *map(jnp.float64, slope))
+            A, d = values(Z, *map(np.float64, slope))
             A, d = np.asarray(A, np.float64), np.asarray(d, np.float64)  # fn may have used less
         if A.shape != Z.shape or d.shape not in (Z.shape, ()):
             raise ValueError(

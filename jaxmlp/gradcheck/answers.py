@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck.judge import error
+from jaxmlp.gradcheck.judge import error, settled
 from jaxmlp.gradcheck.names import (
     Arrays,
     by_name,
@@ -248,15 +248,7 @@ def _is_leaf(x: Any) -> bool:
     return x is None or hasattr(x, "shape") or isinstance(x, list | float | int)
 
 
-# --- shapes and orders ----------------------------------------------------------------------------
-
-
-def settled(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a bias that came as (1, d) or (d, 1), or a slope as (1,), in its own shape."""
-    is_vector = len(shape) <= 1 and array.ndim <= 2 and array.size == np.prod(shape, dtype=int)
-    return (
-        array.reshape(shape) if is_vector and max(array.shape, default=1) == array.size else array
-    )
+# --- columns, and layers from the last ------------------------------------------------------------
 
 
 def in_columns(gradient: Arrays, right: Arrays) -> bool:

@@ -12,8 +12,8 @@ import jax
 
 from jaxmlp import report
 from jaxmlp.gradcheck.judge import Numbers, Row, Verdict
+from jaxmlp.gradcheck.mistakes import Diagnosis
 from jaxmlp.gradcheck.names import listed, split
-from jaxmlp.gradcheck.search import Diagnosis
 
 WIDTH = 80  # characters of a line
 SHOWN = 14  # rows of a table that fits a screen; of more, those that matter

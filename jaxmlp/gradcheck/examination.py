@@ -6,18 +6,36 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck import answers, numeric, wholes
+from jaxmlp.gradcheck import answers, numeric
 from jaxmlp.gradcheck.answers import Answer
 from jaxmlp.gradcheck.certificate import Certificate, environment, order
-from jaxmlp.gradcheck.judge import Numbers, Row, Verdict, error, flushed, judge, numbers, size
+from jaxmlp.gradcheck.judge import (
+    TINY,
+    Numbers,
+    Row,
+    Verdict,
+    error,
+    flushed,
+    judge,
+    numbers,
+    settled,
+    size,
+)
 from jaxmlp.gradcheck.names import VALUE, cast, dtype_of, eps_of, listed, split
-from jaxmlp.gradcheck.precision import SAFETY, Precision, precision
+from jaxmlp.gradcheck.precision import (
+    SAFETY,
+    Precision,
+    holds_float32,
+    precision,
+    step_of_differences,
+)
 from jaxmlp.gradcheck.reference import FLOAT64, Truth, autodiff
 from jaxmlp.storage import layers
 
 BESIDE = 64  # entries that are looked at on both sides, four values of J for each
 ROUTED = 32  # arrays that the second route looks at; of more, so many at equal distances
 AGREE = 1e-6  # to which autodiff and the second route agree, unless rounding explains more
+UNDERFLOW = 1e3 * TINY  # a thousand products, of which each may be lost
 ZERO = "exactly zero here: nothing was tested"
 LOST = "lost in cancellation here"
 DOUBTFUL = "autodiff and complex step differ here, and J's differences are too coarse to tell"
@@ -104,9 +122,7 @@ def _asked(candidate: Callable, truth: Truth, args: tuple) -> Answer:
     # Samples as columns, and biases as rows or columns
     if truth.layered and answers.in_columns(answer.gradient, truth.gradient):
         answer = answers.to_rows(answer)
-    gradient = {
-        name: answers.settled(x, truth.gradient[name].shape) for name, x in answer.gradient.items()
-    }
+    gradient = {name: settled(x, truth.gradient[name].shape) for name, x in answer.gradient.items()}
     return answer._replace(gradient=gradient)
 
 
@@ -141,9 +157,9 @@ def _is_coarse(
     references = [right, truth.also] if truth.also else [right]
     if not 1e-10 < min(max(error(given[n], x[n]) for n in given) for x in references) < 1e-3:
         return False
-    if wholes.step_of_differences(given, truth.value) is not None:
+    if step_of_differences(given, truth.value) is not None:
         return False
-    like_float32 = wholes.holds_float32(given, right, precision(truth, np.float32, None).tolerances)
+    like_float32 = holds_float32(given, right, precision(truth, np.float32, None).tolerances)
     return like_float32 and not _moves_as_float64(candidate, answer, truth, args)
 
 
@@ -159,7 +175,7 @@ def _moves_as_float64(candidate: Callable, answer: Answer, truth: Truth, args: t
     def moved(leaf: Any) -> Any:
         # 1e-10: far below the eps of float32, far above that of float64
         new = np.asarray(leaf) * (1 + 1e-10 * rng.choice([-1.0, 1.0], np.shape(leaf)))
-        return jax.numpy.asarray(new) if isinstance(leaf, jax.Array) else new
+        return jax.device_put(new) if isinstance(leaf, jax.Array) else new
 
     near = (jax.tree.map(moved, args[0]), *args[1:])
     try:
@@ -215,8 +231,10 @@ def _row(here: Examined, name: str, is_doubtful: bool) -> Row:
     if is_doubtful and (row.is_right or _is_seen(here, name, array)):
         return row.undecided(DOUBTFUL)
     known = own.decides if row.is_right else own.reaches
+    too_small = f"too small here for {own.dtype}"
+    if row.verdict == Verdict.WRONG and not right.any() and size(array) < UNDERFLOW:
+        return row.undecided(too_small)  # the right one may be 0 only because it underflows
     if row.verdict in (Verdict.RIGHT, Verdict.WRONG) and name not in known:
-        too_small = f"too small here for {own.dtype}"
         return row.undecided(LOST if name in own.reaches else too_small)
     # What float64 judged must not be far off in its own dtype either
     if own is here.own or not row.is_right or not np.isfinite(here.own.tolerances[name]):

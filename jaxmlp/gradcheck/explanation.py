@@ -1,19 +1,19 @@
 """From verdicts to words: what else there is to know, and which mistake was made."""
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck import answers, wholes
+from jaxmlp.gradcheck import answers
 from jaxmlp.gradcheck.certificate import Certificate
+from jaxmlp.gradcheck.edits import factor_between
 from jaxmlp.gradcheck.examination import Examined
-from jaxmlp.gradcheck.judge import Verdict, error, flushed, gap, size
-from jaxmlp.gradcheck.mistakes import UNKNOWN
+from jaxmlp.gradcheck.judge import Given, Verdict, error, flushed, size
+from jaxmlp.gradcheck.mistakes import UNKNOWN, Diagnosis
 from jaxmlp.gradcheck.names import Arrays, dtype_of, eps_of, listed, split
-from jaxmlp.gradcheck.precision import SAFETY, VAGUE
-from jaxmlp.gradcheck.search import Case, Diagnosis, Finding, diagnose
+from jaxmlp.gradcheck.precision import SAFETY, VAGUE, Precision, step_of_differences
+from jaxmlp.gradcheck.search import Case, Finding, diagnose
 
 
 def explained(here: Examined, result: Certificate) -> Certificate:
@@ -119,7 +119,7 @@ def _whole(here: Examined) -> Finding | None:
     same_shapes = all(given[name].shape == array.shape for name, array in right.items())
     worst = max(error(given[n], x) for n, x in right.items()) if same_shapes else np.inf
     # Finite differences
-    step = wholes.step_of_differences(given, here.truth.value)
+    step = step_of_differences(given, here.truth.value)
     if step is not None and worst < 1:
         mend = (
             f"this looks numerical: every entry is a difference of J over a step of {step[0]:.3g} "
@@ -153,24 +153,27 @@ KNOWN_FACTORS = {-1.0: "sign", 2.0: "factor_2", 0.5: "factor_half"}
 
 def _factors(here: Examined) -> tuple[Diagnosis, ...]:
     """A factor in all arrays, or in each of the wrong ones."""
-    right, given = here.truth.gradient, {name: array for name, (array, _) in here.judged.items()}
-    matches = _matcher(here, given, {})
-    factor = wholes.common_factor(given, right, matches)
-    if factor is not None:
-        return (_times(factor, tuple(right), "everywhere"),)
-    found = []
-    for name in (name for name, array in right.items() if not matches(name, array)):
-        factor = wholes.common_factor({name: given[name]}, {name: right[name]}, matches)
-        if factor is not None:
-            found.append(_times(factor, (name,), name))
-    return tuple(found)
+    right = here.truth.gradient
+    given = {name: _given(here, name, array, own) for name, (array, own) in here.judged.items()}
 
+    def factor_in(names: list[str]) -> float | None:
+        # The largest array tells it; any single number is a multiple of another
+        largest = max(names, key=lambda name: right[name].size)
+        factor = factor_between(given[largest].raw, right[largest])
+        if factor is None or sum(right[name].size for name in names) == 1:
+            return None
+        return factor if all(given[n].matches(factor * right[n]) for n in names) else None
 
-def _times(factor: float, names: tuple[str, ...], where: str) -> Diagnosis:
-    # A millionth: as exact as float32 shows a factor
-    known = [name for value, name in KNOWN_FACTORS.items() if abs(factor / value - 1) < 1e-6]
-    mend = f"{factor:.4g} times the right one, {where}"
-    return Diagnosis(known[0] if known else "factor", (), mend, names)
+    def times(factor: float, names: list[str], where: str) -> Diagnosis:
+        # A millionth: as exact as float32 shows a factor
+        known = [name for value, name in KNOWN_FACTORS.items() if abs(factor / value - 1) < 1e-6]
+        mend = f"{factor:.4g} times the right one, {where}"
+        return Diagnosis(known[0] if known else "factor", (), mend, tuple(names))
+
+    if (factor := factor_in(list(right))) is not None:
+        return (times(factor, list(right), "everywhere"),)
+    each = {n: factor_in([n]) for n in right if not given[n].matches(right[n])}
+    return tuple(times(f, [name], name) for name, f in each.items() if f is not None)
 
 
 # --- what is wrong in a network -------------------------------------------------------------------
@@ -185,38 +188,22 @@ def _network(here: Examined, given: Arrays) -> Finding:
         for name, array in here.answer.steps.items()
         if name in here.truth.steps
     }
-    case = Case(given, steps, _matcher(here, given, steps))
+    case = Case(
+        {name: _given(here, name, array, here.judged[name][1]) for name, array in given.items()},
+        {name: _given(here, name, array, here.own) for name, array in steps.items()},
+    )
     with jax.enable_x64(True):
         return diagnose((*here.truth.tapes, *here.own.tapes), case)
 
 
-def _matcher(here: Examined, given: Arrays, steps: Arrays) -> Callable[[str, np.ndarray], bool]:
-    """Return `matches(name, array)`: whether the candidate's array or step is this one, within
-    rounding. A missing one matches any."""
-    truth = here.truth
-    own = {name: here.judged[name][1] if name in given else here.own for name in given | steps}
-    found = {name: flushed(array) for name, array in (given | steps).items()}
-    largest = {name: int(np.abs(x).argmax()) for name, x in found.items() if x.size}
-    shapes = {name: array.shape for name, array in (truth.steps | truth.gradient).items()}
-
-    def matches(name: str, array: np.ndarray) -> bool:
-        if name not in found:
-            return True
-        x, shape, tolerance = found[name], shapes[name], own[name].tolerances[name]
-        array = array if array.shape == shape else answers.settled(array, shape)
-        if x.shape != array.shape:
-            return False
-        if array.shape == shape and tolerance < VAGUE and name in largest:
-            # Nearly all that do not match are refused by one entry, the largest that was given;
-            # 5: beyond the 4 below, whichever of the two arrays is the larger
-            at = largest[name]
-            if x.flat[at] and abs(x.flat[at] - array.flat[at]) > 5 * tolerance * abs(x.flat[at]):
-                return False
-        # 4: a mistake's number is rounded in more ways than the right one
-        allowed = 4 * tolerance * size(array)
-        if array.shape != shape:  # the shape has told already; its numbers may be all rounding
-            floor = own[name].eps * truth.num_layers**0.5
-            allowed += SAFETY * floor * size(truth.steps[f"dZ{split(name)[1]}"])
-        return gap(x, array) <= allowed
-
-    return matches
+def _given(here: Examined, name: str, raw: np.ndarray, own: Precision) -> Given:
+    """The candidate's array or step, with what the precision that judges it allows."""
+    truth, array, tolerance, slack, at = here.truth, flushed(raw), own.tolerances[name], 0.0, None
+    right = truth.gradient[name] if name in truth.gradient else truth.steps[name]
+    if truth.tapes and array.shape != right.shape:
+        # The shape has told already; its numbers may be all rounding
+        floor = own.eps * truth.num_layers**0.5
+        slack = SAFETY * floor * size(truth.steps[f"dZ{split(name)[1]}"])
+    elif array.shape == right.shape and array.any() and tolerance < VAGUE:
+        at = tuple(map(int, np.unravel_index(np.abs(array).argmax(), array.shape)))
+    return Given(raw, array, right.shape, tolerance, slack, at)

@@ -3,17 +3,18 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp import losses
-from jaxmlp.gradcheck.edits import OTHERS, RATES, Words, every_activation, orders
+from jaxmlp.gradcheck.edits import Words, orders
+from jaxmlp.gradcheck.steps import OTHERS, RATES, every_activation
 from jaxmlp.gradcheck.tape import (
     Record,
     Tape,
     backward,
     elementwise,
     flat_calls,
+    loss_derivative,
     passed,
     softmax,
     through_activation,
@@ -72,7 +73,7 @@ def again(
 def _started(tape: Tape) -> Tape:
     """The tape with dA and dZ of the output by the formulas: A - Y where they collapse."""
     last, J = tape.records[-1], tape.J
-    dA = np.asarray(J.loss.dA(jnp.asarray(last.A), jnp.asarray(tape.Y)))
+    dA = np.asarray(loss_derivative(J.loss, last.A, tape.Y))
     collapses = losses.collapses(J.loss, J.mlp.output)
     return tape._replace(dA=dA, dZ=last.A - tape.Y if collapses else through_activation(last, dA))
 
@@ -121,21 +122,23 @@ def _activations(tape: Tape) -> Iterator[Forward]:
         for which, act in enumerate(OTHERS):
             if any(tape.records[number - 1].spec.activation == act for number in places):
                 continue
-            for own_prime in (False, True):
+            own: dict[int, Any] = {}  # the derivatives of the layers' own activations
 
-                def output_of(
-                    number, record, places=places, first=first, which=which, own_prime=own_prime
-                ):
-                    if number not in places:
-                        return None
-                    U, found = record.U, first
-                    if number != places[0]:  # the layers above see another input
-                        found = flat_calls(every_activation, U, U)
-                    A, prime = found[which][:2]
-                    return A, record.prime if own_prime else prime
+            def output_of(number, record, places=places, first=first, which=which, own=own):
+                if number not in places:
+                    return None
+                own[number], found = record.prime, first
+                if number != places[0]:  # the layers above see another input
+                    found = flat_calls(every_activation, record.U, record.U)
+                return found[which][:2]
 
-                new = again(tape, output_of=output_of)
-                yield Forward("wrong_activation", places, "A", new, {"other": act.name})
+            new = again(tape, output_of=output_of)
+            yield Forward("wrong_activation", places, "A", new, {"other": act.name})
+            records = list(new.records)
+            for number, prime in own.items():
+                records[number - 1] = records[number - 1]._replace(prime=prime)
+            new = new._replace(records=records)
+            yield Forward("wrong_activation", places, "A", new, {"other": act.name})
 
 
 def _outputs(tape: Tape) -> Iterator[Forward]:

@@ -1,8 +1,9 @@
 """The verdict on one array: how far it is from the right one, and whether that is too far."""
 
 import enum
+import functools
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -114,6 +115,50 @@ def judge(
     return row
 
 
+# --- the same as another array --------------------------------------------------------------------
+
+
+class Given(NamedTuple):
+    """One array of the candidate, and how near another one has to be to be the same.
+
+    raw: as it came; array: in float64; shape: of the right array. tolerance: relative to the size
+    of the other array; slack: absolute, for an array that has not the shape of the right one. at:
+    the place of the largest entry, None if this entry alone cannot tell.
+    """
+
+    raw: np.ndarray
+    array: np.ndarray
+    shape: tuple[int, ...]
+    tolerance: float
+    slack: float
+    at: tuple[int, ...] | None
+
+    def may_be(self, entry: Any) -> bool:
+        """Whether an array with this entry at `at` may be this one."""
+        own = self.array[self.at]
+        # 5: beyond the 4 below, whichever of the two arrays is the larger
+        return not abs(own - entry) > 5 * self.tolerance * abs(own)  # a NaN may
+
+    def matches(self, array: np.ndarray) -> bool:
+        """Whether the two are the same, within rounding."""
+        array = array if array.shape == self.shape else settled(array, self.shape)
+        if array.shape != self.array.shape:
+            return False
+        # Nearly all that do not match are refused by one entry
+        if self.at is not None and not self.may_be(array[self.at]):
+            return False
+        # 4: a mistake's number is rounded in more ways than the right one
+        return gap(self.array, array) <= 4 * self.tolerance * size(array) + self.slack
+
+
+def settled(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a bias that came as (1, d) or (d, 1), or a slope as (1,), in its own shape."""
+    is_vector = len(shape) <= 1 and array.ndim <= 2 and array.size == np.prod(shape, dtype=int)
+    return (
+        array.reshape(shape) if is_vector and max(array.shape, default=1) == array.size else array
+    )
+
+
 # --- numbers --------------------------------------------------------------------------------------
 
 
@@ -152,11 +197,8 @@ def error(given: np.ndarray, right: np.ndarray) -> float:
 
 def gap(given: np.ndarray, right: np.ndarray) -> float:
     """Return `max|given - right|`; NaN if one of them holds a NaN."""
-    largest = 0.0
     with np.errstate(all="ignore"):
-        for c, r in _pieces(given, right):
-            largest = _max(largest, c - r)
-    return float(largest)
+        return float(functools.reduce(_max, (c - r for c, r in _pieces(given, right)), 0.0))
 
 
 def size(right: np.ndarray) -> float:
@@ -186,7 +228,7 @@ def _max(largest: float, x: np.ndarray) -> float:
 
 
 def _largest(x: np.ndarray) -> float:
-    largest = 0.0
-    for (piece,) in _pieces(x):
-        largest = _max(largest, piece)
-    return float(largest)
+    x = np.asarray(x)
+    x = x if x.dtype == np.float64 else x.astype(np.float64)  # of int8, |-128| is -128
+    largest = float(np.abs(x).max(initial=0))  # which hands on a NaN
+    return 0.0 if largest < TINY else largest

@@ -1,7 +1,10 @@
 """The classic mistakes of a backward pass: the name of each, and what to write instead.
 
-`edits` says what numbers each of them makes.
+What numbers they make is said by `edits` of those in one array, by `steps` of those in a step of
+the way back, and by `forwards` of those in the forward pass.
 """
+
+from typing import NamedTuple
 
 FACTORS = {
     "sum_not_mean": "too large by the number of samples: J is their mean, so divide by m, "
@@ -118,3 +121,46 @@ WEIGHTS = {
 def weight(mistake: str) -> float:
     """Return what it costs to believe a mistake, in mistakes."""
     return WEIGHTS.get(mistake, 1.0)
+
+
+# --- in words -------------------------------------------------------------------------------------
+
+
+class Made(NamedTuple):
+    """A mistake in one step of one layer."""
+
+    mistake: str
+    layer: int
+    step: str
+    words: tuple[tuple[str, str], ...] = ()
+
+
+class Diagnosis(NamedTuple):
+    """Name a mistake that reproduces the candidate's numbers within rounding.
+
+    mistake: its name in the tables of `jaxmlp.gradcheck.mistakes`; layers: where it was made,
+    lowest first; mend: what to write instead; steps: the arrays that it was made in, as "dW2" or
+    "dA1".
+    """
+
+    mistake: str
+    layers: tuple[int, ...]
+    mend: str
+    steps: tuple[str, ...] = ()
+
+
+def diagnoses(made: tuple[Made, ...]) -> list[Diagnosis]:
+    """Return what was made, one for each mistake, the one nearest the output first."""
+    groups: dict[tuple, list[Made]] = {}
+    for one in made:
+        groups.setdefault((one.mistake, one.words), []).append(one)
+    found = []
+    for (mistake, words), group in groups.items():
+        layers = tuple(sorted({one.layer for one in group}))
+        l = layers[0]
+        places = {"l": l, "below": l - 1, "above": l + 1}
+        if len(layers) > 1:
+            places = {"l": "[l]", "below": "[l-1]", "above": "[l+1]"}
+        mend = MENDS[mistake].format(**places, **dict(words))
+        found.append(Diagnosis(mistake, layers, mend, tuple(one.step for one in group)))
+    return found

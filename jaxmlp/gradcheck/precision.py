@@ -1,12 +1,13 @@
 """What rounding explains: how far right numbers may be off in a dtype, and what it can decide."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxmlp.gradcheck.judge import gap, size
+from jaxmlp.gradcheck.judge import error, gap, size
 from jaxmlp.gradcheck.names import VALUE, Arrays, cast, eps_of
 from jaxmlp.gradcheck.reference import FLOAT64, Truth, autodiff
 from jaxmlp.gradcheck.rounding import conventions, spread
@@ -74,12 +75,12 @@ def precision(truth: Truth, dtype, rtol: float | None) -> Precision:
 def _in_range(right: np.ndarray, dtype) -> bool:
     """Whether an array is large enough for dtype, or exactly zero.
 
-    In float32 the largest entry needs 1e-30, because what underflows on the way is lost to the
-    entries below. float16 has little range and keeps its subnormals.
+    The largest entry needs 1e-30 in float32 and 1e-291 in float64, because what underflows on the
+    way is lost to the entries below. float16 has little range and keeps its subnormals.
     """
     largest = np.abs(right).max(initial=0)
-    if dtype == FLOAT64 or largest == 0:
-        return bool(np.isfinite(largest))
+    if largest == 0:
+        return True
     limits = jax.numpy.finfo(dtype)
     # Ten eps above what is lost, an entry has all its bits
     lost = limits.smallest_subnormal if dtype == np.float16 else limits.tiny
@@ -143,3 +144,70 @@ def _moved(args: tuple, dtype, cast_rest: bool, rng: np.random.Generator) -> tup
 
     rest = cast(args[1:], dtype) if cast_rest else args[1:]
     return (jax.tree.map(moved, args[0]), *rest)
+
+
+# --- numerical, or float32 on the way -------------------------------------------------------------
+
+# Steps of finite differences in use; 2^-26 is the square root of eps. The smallest first: what is a
+# whole number of units for one step is so for its multiples too
+STEPS = sorted((*(10.0**-k for k in range(1, 13)), *(2.0**-k for k in range(4, 40))))
+FEW = 4  # entries that have to fit a step before it is believed
+
+
+def step_of_differences(given: Arrays, value: float) -> tuple[float, bool] | None:
+    """Return the step if every entry is a difference of two values of J, divided by it.
+
+    With it comes whether the step was taken to both sides. A difference of floating numbers near J
+    is a whole number of units in its last place, so `entry * h / unit` is whole too, to the
+    rounding of the division. A derivative's is not.
+    """
+    entries = np.concatenate([array.ravel().astype(np.float64) for array in given.values()])
+    dtype = np.result_type(*(array.dtype for array in given.values()))
+    if dtype not in (np.float64, np.float32) or not np.isfinite(entries).all() or not value:
+        return None
+    eps, unit = eps_of(dtype), float(np.spacing(np.asarray(abs(value), dtype)))
+    is_float32 = dtype == np.float64 and np.array_equal(entries, entries.astype(np.float32))
+    largest = np.abs(entries).max()
+
+    def are_whole(units: np.ndarray) -> bool:
+        # A fiftieth: of numbers that are not whole, four in a hundred are as near
+        off = np.abs(units - np.round(units)) > 0.02 + 4 * eps * np.abs(units)
+        return not off.any()
+
+    # Their J may be smaller: below each power of two the unit is half of that above
+    for h, both_sides, part in itertools.product(STEPS, (True, False), (1, 2, 8)):
+        scale = (2 * h if both_sides else h) / unit * part
+        if not largest * scale * eps < 0.01:  # so many units that any number would be whole
+            continue
+        if is_float32 and largest * scale >= 2**24:  # whole because float32 has 24 bits
+            continue
+        # Some entries tell most steps
+        units = entries * scale
+        if are_whole(units[:FEW]) and are_whole(units) and np.sum(np.abs(units) > 4) >= FEW:
+            return h, both_sides
+    return None
+
+
+def holds_float32(given: Arrays, right: Arrays, tolerances: dict[str, float]) -> bool:
+    """Whether float64 arrays are as exact as float32: in all of them, and without a pattern.
+
+    tolerances: those of float32. A factor or a single wrong array is no rounding.
+    """
+    if any(array.dtype != np.float64 for array in given.values()):
+        return False
+    errors = {name: error(array, right[name]) for name, array in given.items()}
+    if any(not errors[name] <= tolerances[name] for name in given):
+        return False
+    if all(np.array_equal(x, x.astype(np.float32)) for x in given.values()):
+        return True
+    coarse = [name for name in given if errors[name] > 1e-10]  # float32 rounds to 6e-8
+    pattern = all(_is_factor(given[name], right[name]) for name in coarse)
+    return 2 * len(coarse) > len(given) and not pattern
+
+
+def _is_factor(given: np.ndarray, right: np.ndarray) -> bool:
+    """Whether the error is a multiple of the right array."""
+    off, right = (given - right) / size(right), right / size(right)
+    # 0.99: rounding points everywhere, but where few entries are large it may be near
+    along = abs(np.vdot(off, right)) > 0.99 * np.linalg.norm(off) * np.linalg.norm(right)
+    return bool(along) or right.size == 1

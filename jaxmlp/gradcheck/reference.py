@@ -176,21 +176,19 @@ def autodiff(J: Callable, args: tuple, dtype) -> tuple[float, Arrays]:
 def run(transform: Callable, J: Callable, args: tuple) -> Any:
     """Return `transform(J)(*args)`, compiled if J can be hashed and looks at no values."""
     try:
-        return _compiled(transform, J)(*args)
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
-        return transform(J)(*args)
-
-
-def _compiled(transform: Callable, J: Callable) -> Callable:
-    try:
-        return _kept(transform, J)
+        kept = _kept(transform, J)
     except TypeError:  # J cannot be hashed
-        return transform(J)
+        return transform(J)(*args)
+    try:
+        return kept[0](*args)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+        kept[0] = transform(J)  # and it is not compiled again
+        return kept[0](*args)
 
 
 @functools.lru_cache(maxsize=128)  # functions that are looked at in turn
-def _kept(transform: Callable, J: Callable) -> Callable:
-    return jax.jit(transform(J))
+def _kept(transform: Callable, J: Callable) -> list[Callable]:
+    return [jax.jit(transform(J))]
 
 
 # --- may autodiff be trusted ----------------------------------------------------------------------

@@ -7,15 +7,17 @@ several mistakes at once are found one after the other, as a student mends them.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxmlp.gradcheck.edits import of_array, of_step
+from jaxmlp.gradcheck.edits import IN_ARRAYS, explanations
 from jaxmlp.gradcheck.forwards import again, forwards
-from jaxmlp.gradcheck.mistakes import FACTORS, MENDS, UNKNOWN, weight
+from jaxmlp.gradcheck.judge import Given
+from jaxmlp.gradcheck.mistakes import FACTORS, MENDS, UNKNOWN, Diagnosis, Made, diagnoses, weight
 from jaxmlp.gradcheck.names import Arrays, split
+from jaxmlp.gradcheck.steps import of_step
 from jaxmlp.gradcheck.tape import (
     ALL,
     Place,
@@ -28,21 +30,8 @@ from jaxmlp.gradcheck.tape import (
 )
 
 BEAM = 24  # ways that are carried on at once
+ANY = set(MENDS)  # mistakes
 BELIEVED = 2  # mistakes: a way with fewer ends the search
-
-
-class Diagnosis(NamedTuple):
-    """Name a mistake that reproduces the candidate's numbers within rounding.
-
-    mistake: its name in the tables of `jaxmlp.gradcheck.mistakes`; layers: where it was made,
-    lowest first; mend: what to write instead; steps: the arrays that it was made in, as "dW2" or
-    "dA1".
-    """
-
-    mistake: str
-    layers: tuple[int, ...]
-    mend: str
-    steps: tuple[str, ...] = ()
 
 
 class Finding(NamedTuple):
@@ -61,21 +50,20 @@ class Case(NamedTuple):
     """What is to be explained.
 
     given: the candidate's gradient by name, in any shapes; steps: its steps, each sample's own.
-    matches: `matches(name, array)` says whether the candidate's array is this one, within rounding.
     """
 
-    given: Arrays
-    steps: Arrays
-    matches: Callable[[str, np.ndarray], bool]
+    given: dict[str, Given]
+    steps: dict[str, Given]
 
+    def matches(self, name: str, array: np.ndarray) -> bool:
+        """Whether the candidate's array or step is this one, within rounding, or missing."""
+        one = self.given.get(name) or self.steps.get(name)
+        return one is None or one.matches(array)
 
-class Made(NamedTuple):
-    """A mistake in one step of one layer."""
-
-    mistake: str
-    layer: int
-    step: str
-    words: tuple[tuple[str, str], ...] = ()
+    def step(self, name: str, right: np.ndarray) -> np.ndarray | None:
+        """A given step, if it has the shape of the right one."""
+        one = self.steps.get(name)
+        return one.raw if one is not None and one.raw.shape == right.shape else None
 
 
 class Way(NamedTuple):
@@ -176,12 +164,9 @@ def _mistaken_starts(tape: Tape, case: Case, wrong: str) -> Iterator[Way]:
             yield Way(top(other.tape), tuple(made))
     if wrong and not found:
         right = forward_steps(tape)
-        given = {name: x for name, x in case.steps.items() if _fits(x, right.get(name))}
+        given = {name: case.step(name, x) for name, x in right.items()}
+        given = {name: x for name, x in given.items() if x is not None}
         yield Way(top(again(tape, steps=given)), (_unknown(split(wrong)[1], wrong),))
-
-
-def _fits(given: np.ndarray | None, right: np.ndarray | None) -> bool:
-    return given is not None and right is not None and given.shape == right.shape
 
 
 # --- the walk -------------------------------------------------------------------------------------
@@ -232,17 +217,18 @@ def _options(place: Place, case: Case, look_from: int, before: set[str]) -> list
     if not wrong and place.number != look_from:
         return [(place, ())]
     # A mistake in the arrays, or in a step of the way back
-    found = [(place, made) for made in _in_arrays(place, arrays, wrong, case, set(MENDS))]
-    mistaken = list(_in_steps(place, case))
-    found += [option for option in mistaken if _is_explained(option[0], case)]
+    found = [(place, made) for made in _in_arrays(place, arrays, wrong, case, ANY)]
+    known = before & IN_ARRAYS
+    mistaken = list(_in_steps(place, arrays, case, bool(known)))
+    found += [way for way, seen in mistaken if all(seen) and _is_explained(way[0], case)]
     if found or not wrong:
         return found
     # One in a step, and another in an array, or one that was made before
-    for new, made in mistaken:
+    for (new, made), _ in mistaken:
         arrays = leaves(new)
         wrong = _wrong(arrays, case)
-        known = set(MENDS) if len(wrong) < len(arrays) else before
-        found += [(new, (*made, *more)) for more in _in_arrays(new, arrays, wrong, case, known)]
+        some = ANY if len(wrong) < len(arrays) else known
+        found += [(new, (*made, *more)) for more in _in_arrays(new, arrays, wrong, case, some)]
     return found or list(_unexplained(place, case))
 
 
@@ -257,24 +243,46 @@ def _is_explained(place: Place, case: Case) -> bool:
     return not _wrong(cheap, case) and not _wrong(leaves(place, rows=ALL), case)
 
 
-def _in_steps(place: Place, case: Case) -> Iterator[Option]:
-    """The places with a mistake in dA or dZ."""
-    for flow in of_step(place, case.given, case.steps):
-        if not _differs(flow.place, place):
+def _in_steps(
+    place: Place, arrays: Arrays, case: Case, every: bool
+) -> Iterator[tuple[Option, list[bool]]]:
+    """The places with a mistake in dA or dZ, and which arrays of the layer may be right there.
+
+    every: also those at which no array can be.
+    """
+    glances = [_glance(place, name, case.given.get(name)) for name in arrays]
+    dZ = case.step(f"dZ{place.number}", place.dZ)
+    for flow in of_step(place, arrays, case.given, dZ):
+        if flow.place.dZ.shape != place.dZ.shape:
+            continue
+        seen = [glance(flow.place.dZ) for glance in glances]
+        if not (every or any(seen)) or not _differs(flow.place, place):
             continue
         words, number = tuple(flow.words.items()), place.number
         plain = flow.step == "dU" and flow.place.dZ is flow.place.dU
         step = f"{'dZ' if plain else flow.step}{number}"
         layer = number + 1 if flow.step == "dA" else number
-        yield flow.place, (Made(flow.mistake, layer, step, words),)
+        yield (flow.place, (Made(flow.mistake, layer, step, words),)), seen
         if flow.mistake in FACTORS and place.above is not None:
             # A factor of dA[l] = dZ[l+1] @ W[l+1].T is one of dZ[l]
-            yield flow.place, (Made(flow.mistake, number + 1, f"dA{number}", words),)
+            yield (flow.place, (Made(flow.mistake, number + 1, f"dA{number}", words),)), seen
+
+
+def _glance(place: Place, name: str, given: Given | None) -> Callable[[np.ndarray], bool]:
+    """Return whether a dZ may give an array, by one entry of it; True of what is no dW or db."""
+    field, n = split(name)[0], place.tape.divisor
+    if given is None or given.at is None or field not in "Wb":
+        return lambda dZ: True
+    *row, column = given.at
+    if field == "b":
+        return lambda dZ: given.may_be(dZ[:, column].sum() / n)
+    A = place.record.A_prev[:, row[0]] / n
+    return lambda dZ: given.may_be(A @ dZ[:, column])
 
 
 def _differs(new: Place, old: Place) -> bool:
     """Whether a step's numbers differ from the right ones."""
-    if new.dZ.shape != old.dZ.shape or not np.isfinite(new.dZ).all():
+    if not np.isfinite(new.dZ).all():
         return False
     pairs = (new.dZ, old.dZ), (new.dS, old.dS)
     # 1e-12: the two are computed in other orders, which rounds by some eps
@@ -282,47 +290,41 @@ def _differs(new: Place, old: Place) -> bool:
 
 
 def _in_arrays(
-    place: Place, arrays: Arrays, wrong: list[str], case: Case, known: set[str]
+    place: Place, arrays: Arrays, wrong: list[str], case: Case, known: Set[str]
 ) -> list[tuple[Made, ...]]:
     """One explanation for each wrong array, the same mistake in all of them first."""
     choices = []
     for name in wrong:
-        choices.append(_explanations(place, name, arrays[name], case, known) if known else [])
-        if not choices[-1]:
+        found = explanations(place, name, arrays[name], case.given[name], known)
+        if not found:
             return []
+        choices.append(
+            [Made(one, place.number, f"d{name}", tuple(of.items())) for one, of in found.items()]
+        )
     # Four alternatives for one array are enough: their combinations grow fast
     together = itertools.product(*(some[:4] for some in choices))
     return sorted(together, key=lambda made: Way(place, made).weight)[:BEAM]
-
-
-def _explanations(place: Place, name: str, right, case: Case, known: set[str]) -> list[Made]:
-    found: dict[str, Made] = {}
-    for edit in of_array(place, name, right, case.given[name]):
-        if edit.mistake not in found and edit.mistake in known and case.matches(name, edit.array):
-            words = tuple(edit.words.items())
-            found[edit.mistake] = Made(edit.mistake, place.number, f"d{name}", words)
-    return list(found.values())
 
 
 def _unexplained(place: Place, case: Case) -> Iterator[Option]:
     """Go on where no known mistake does: from dZ as it was given, or if another array is right."""
     # The steps that were given
     l, made = place.number, ()
-    given, dA = case.steps.get(f"dZ{l}"), case.steps.get(f"dA{l}")
-    has_dZ, has_dA = _fits(given, place.dZ), _fits(dA, place.dA)
-    if given is not None and has_dZ and not case.matches(f"dZ{l}", place.dZ):
-        is_dA = has_dA and not case.matches(f"dA{l}", place.dA)
+    dZ, dA = case.step(f"dZ{l}", place.dZ), case.step(f"dA{l}", place.dA)
+    if dZ is not None and not case.matches(f"dZ{l}", place.dZ):
+        is_dA = dA is not None and not case.matches(f"dA{l}", place.dA)
         made = (_unknown(l + 1, f"dA{l}") if is_dA else _unknown(l, f"dZ{l}"),)
-        place = dataclasses.replace(
-            place, dA=dA if has_dA else place.dA, dU=given, dS=given / place.record.alpha, dZ=given
-        )
+        dA, dS = place.dA if dA is None else dA, dZ / place.record.alpha
+        place = dataclasses.replace(place, dA=dA, dU=dZ, dS=dS, dZ=dZ)
     # Its arrays, by known mistakes or as unknown ones
     arrays = leaves(place)
     wrong = _wrong(arrays, case)
-    found = _in_arrays(place, arrays, wrong, case, set(MENDS))
+    found = _in_arrays(place, arrays, wrong, case, ANY)
     if found:
         yield from ((place, (*made, *more)) for more in found)
-    elif has_dZ or len(wrong) < len(arrays) or (l > 1 and _is_explained(below(place), case)):
+    elif (
+        dZ is not None or len(wrong) < len(arrays) or (l > 1 and _is_explained(below(place), case))
+    ):
         yield place, (*made, *(_unknown(l, f"d{name}") for name in wrong))
 
 
@@ -336,26 +338,8 @@ def _unknown(layer: int, step: str) -> Made:
 def _finding(walked: Walked) -> Finding:
     """The best ways as alternatives of the first mistake, and what comes after the very best."""
     least = walked.ways[0].rank[0]
-    chains = [_diagnoses(way.made) for way in walked.ways if way.rank[0] == least]
+    chains = [diagnoses(way.made) for way in walked.ways if way.rank[0] == least]
     chains = [chain for chain in chains if chain]
     firsts = dict.fromkeys(chain[0] for chain in sorted(chains, key=lambda c: len(c[0].steps)))
     further = next((chain[1:] for chain in chains if chain[0] == next(iter(firsts))), ())
     return Finding(tuple(firsts), tuple(further), walked.stuck)
-
-
-def _diagnoses(made: tuple[Made, ...]) -> list[Diagnosis]:
-    """One for each mistake, the one nearest the output first."""
-    groups: dict[tuple, list[Made]] = {}
-    for one in made:
-        groups.setdefault((one.mistake, one.words), []).append(one)
-    return [_diagnosis(group) for group in groups.values()]
-
-
-def _diagnosis(group: list[Made]) -> Diagnosis:
-    layers = tuple(sorted({made.layer for made in group}))
-    l, mistake = layers[0], group[0].mistake
-    places = {"l": l, "below": l - 1, "above": l + 1}
-    if len(layers) > 1:
-        places = {"l": "[l]", "below": "[l-1]", "above": "[l+1]"}
-    mend = MENDS[mistake].format(**places, **dict(group[0].words))
-    return Diagnosis(mistake, layers, mend, tuple(made.step for made in group))

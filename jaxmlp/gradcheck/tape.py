@@ -96,11 +96,17 @@ def forward(J: Objective, layers: Sequence[Layer], X, Y, noise: Noise = quiet) -
         records.append(passed(spec, in_numpy, A, S, noise=noise))
         A, S = records[-1].A, records[-1].S
     # The loss
-    rows = np.asarray(targets.targets_as_rows(J.loss, jnp.asarray(Y), A.shape[1], jnp.float64))
-    n = divisor(J, len(A))
+    rows, n = _rows(J, np.asarray(Y), A.shape[1]), divisor(J, len(A))
     each, dA, dZ = _output(J, records[-1], rows, noise)
     terms = np.ones(len(A)) if J.loss.outputs else np.sum(A**2 + rows**2, axis=1)
     return Tape(J, records, dA, dZ, rows, n, float(np.sum(each) / n), float(np.sum(terms) / n))
+
+
+def _rows(J: Objective, Y: np.ndarray, K: int) -> np.ndarray:
+    """Return the targets as rows `(m, K)`, one-hot for labels."""
+    if targets.is_labels(J.loss, Y, K):
+        return (Y[:, None] == np.arange(K)).astype(np.float64)
+    return Y.reshape(len(Y), K).astype(np.float64)
 
 
 def passed(spec: Spec, layer: Layer, A_prev, S_prev, Z: Any = None, noise: Noise = quiet) -> Record:
@@ -151,12 +157,13 @@ def softmax(Z, axis: int | None = 1):
 def flat_calls(f: Callable, *arrays):
     """Return f of arrays of one shape, for an elementwise f.
 
-    The arrays are padded to a power of two, 1024 at least, so networks of many sizes share what is
+    The arrays are padded to a power of two, 256 at least, so networks of many sizes share what is
     compiled.
     """
     shape, n = arrays[0].shape, arrays[0].size
-    length = max(1024, 1 << (n - 1).bit_length())
-    out = f(*(np.pad(np.ravel(x), (0, length - n)) for x in arrays))
+    padded = np.zeros((len(arrays), max(256, 1 << (n - 1).bit_length())))
+    padded[:, :n] = [np.ravel(x) for x in arrays]
+    out = f(*padded)
     # The elementwise axis is the last; f may have added others before it
     return jax.tree.map(lambda x: np.asarray(x)[..., :n].reshape(*x.shape[:-1], *shape), out)
 
@@ -174,9 +181,14 @@ def _output(J: Objective, last: Record, Y, noise: Noise):
         return each, dA, dZ
     if losses.collapses(J.loss, J.mlp.output):
         return each, dA, noise(dZ, lambda: np.abs(last.A) + np.abs(Y))
-    noisy_Y = noise(Y, lambda: np.abs(Y))
-    dA = np.asarray(J.loss.dA(jnp.asarray(last.A), jnp.asarray(noisy_Y)))
+    dA = np.asarray(loss_derivative(J.loss, last.A, noise(Y, lambda: np.abs(Y))))
     return each, dA, through_activation(last, dA)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_derivative(loss: losses.Loss, A, Y):
+    """Return dA of each sample's own loss, by the loss's formula."""
+    return loss.dA(A, Y)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -188,7 +200,7 @@ def _output_derivatives(J: Objective, Z, A, Y, *slope):
 # --- backward -------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class Place:
     """The way back at one layer: each sample's own derivatives, and the place one layer above.
 
@@ -258,7 +270,7 @@ def from_dU(place: Place, noise: Noise = quiet) -> Place:
 def from_dS(place: Place, dS) -> Place:
     """Return the place with this dS and the dZ that follows from it."""
     dZ = dS if place.record.spec.residual is None else place.record.alpha * dS
-    return dataclasses.replace(place, dS=dS, dZ=dZ)
+    return Place(place.tape, place.number, place.dA, place.dU, dS, dZ, place.above)
 
 
 def walk(tape: Tape, noise: Noise = quiet) -> Iterator[Place]:
