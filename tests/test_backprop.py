@@ -63,9 +63,9 @@ def drawn(sizes, *, loss="cross_entropy", m=7, labels=False, variance=1.0, dtype
 
 
 def by_hand_and_by_jax(J, params, X, Y, argnums=0):
-    """Return both gradients as NumPy arrays."""
-    hand = jaxmlp.value_and_grad(J, argnums)(params, X, Y)
-    auto = jax.jit(jax.value_and_grad(J, argnums))(params, X, Y)
+    """Return both gradients as NumPy arrays, from one program, which compiles faster than two."""
+    hand, auto = jaxmlp.value_and_grad(J, argnums), jax.value_and_grad(J, argnums)
+    hand, auto = jax.jit(lambda *args: (hand(*args), auto(*args)))(params, X, Y)
     assert relative_error(hand[0], auto[0]) <= (1e-13 if X.dtype == jnp.float64 else 1e-5)
     return jax.tree.map(np.asarray, (hand[1], auto[1]))
 
