@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.jacobian import measured
+from experiments.jacobian.figures import spectra
 from experiments.jacobian.options import Config as JacobianConfig
 from experiments.remedies import birth, figures, kinds, training
 from experiments.remedies.options import CURES, Config
@@ -83,3 +84,10 @@ def test_exponents_are_drawn_where_they_are_known():
     assert row["log10 largest"] == 1.0
     assert row["log10 of rms"] == pytest.approx(np.log10(101 / 3) / 2)
     assert row["open"] == 2
+    found = [measured.Measured("relu", "gaussian", 5, values, None, predicted)]
+    found.append(found[0]._replace(weights="orthogonal", log10_s=np.zeros((1, 3))))
+    of_relu = JacobianConfig(activations=("relu",), depths=(5,), width=3)
+    figure = spectra(of_relu, found)
+    said = "5 ReLU layers spread the Jacobian over 1 decades with Gaussian weights, over 0"
+    assert figure.get_suptitle().startswith(said)
+    plt.close(figure)

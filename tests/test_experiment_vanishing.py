@@ -265,6 +265,11 @@ def test_the_map_of_bits_shows_the_rows_and_nothing_where_there_is_no_layer():
     plt.close(figure)
 
 
+def test_sizes_in_a_figure_have_two_digits_and_no_exponent():
+    shown = {4.19: "4.2", 25.1: "25", 41_400.0: "41,000", math.inf: ""}
+    assert {size: figures.rounded(size) for size in shown} == shown
+
+
 GRID = [{"activation": "tanh", "depth": depth, "accuracy": depth / 10} for depth in (1, 9)]
 RACES = races(sigmoid=(1, 1), elu=(1, 1))
 

@@ -10,6 +10,7 @@ from support import problem
 
 import jaxmlp
 from jaxmlp import plotting
+from jaxmlp.plotting import style
 
 matplotlib.use("Agg")
 
@@ -40,6 +41,11 @@ def test_a_figure_draws_on_the_axes_given_and_returns_them(name):
     assert ax.has_data()
     assert ax.get_xlabel()
     plt.close(figure)
+
+
+def test_figures_write_an_activation_as_prose_does():
+    names = {"leaky_relu:0.1": "leaky ReLU 0.1", "elu": "ELU", "tanh": "tanh"}
+    assert {name: style.written(name) for name in names} == names
 
 
 def test_the_lines_of_a_depth_sweep_are_the_medians_of_the_table():

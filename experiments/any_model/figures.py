@@ -18,21 +18,21 @@ COLOURS = {
 
 def found_and_cost(found: dict, told: list[dict], costs: list[dict]):
     """Precision and recall of flipped labels; time and memory against a plain gradient."""
-    figure, (left, middle, right) = plt.subplots(
-        1, 3, figsize=(9.6, 3.2), layout="constrained", width_ratios=(1.2, 1, 1)
-    )
+    figure = plt.figure(figsize=(8, 6), layout="constrained")
+    axes = figure.subplot_mosaic([["found", "found"], ["time", "memory"]])
+    left, middle, right = (axes[name] for name in ("found", "time", "memory"))
     curves = {
         name: [precision_recall_curve(each.flipped, each.score)[:2] for each in repetitions]
         for name, repetitions in found.items()
     }
-    precision_recall(curves, left).legend(frameon=False, fontsize="small", loc="lower left")
+    precision_recall(curves, left).get_legend().set_loc("lower left")
     tops = [row["precision in top"] for row in told]
     left.set_title(
-        "Of as many largest norms as labels were\n"
+        "Of as many largest norms as labels were "
         f"flipped, {min(tops):.0%} to {max(tops):.0%} are of flipped labels",
     )
     rows = [row for row in costs if row["quantity"] == NORMS]
-    bars(rows, "time", middle).legend(frameon=False, fontsize="small")
+    bars(rows, "time", middle).legend()
     bars(rows, "memory", right).set_yticklabels([])
     for ax, what in ((middle, "time"), (right, "memory")):
         ours, naive = (
@@ -41,17 +41,17 @@ def found_and_cost(found: dict, told: list[dict], costs: list[dict]):
         )
         ax.set_title(
             f"{what} of norms: {times(min(ours))} to {times(max(ours))},\n"
-            f"by vmap(grad) {times(min(naive))} to {times(max(naive))}", fontsize="small",
-        )  # fmt: skip
+            f"by vmap(grad) {times(min(naive))} to {times(max(naive))}"
+        )
     return figure
 
 
 def peers(rows: list[dict]):
     """The time of each library over its own plain gradient, of dense networks."""
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 2.8), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained", sharey=True)
     for ax, quantity in zip(axes, (NORMS, CLIPPED), strict=True):
         here = [row for row in rows if row["quantity"] == quantity]
-        bars(here, "time", ax).legend(frameon=False, fontsize="small")
+        bars(here, "time", ax).legend()
         ours = max(row["time"] for row in here if row["library"] == "here")
         others = [row["time"] for row in here if row["library"] != "here"]
         rest = f", others {times(min(others))} to {times(max(others))}" if others else ""
@@ -77,9 +77,9 @@ def bars(rows: list[dict], what: str, ax):
             lows, highs = ([row[end] for row in mine] for end in ("low", "high"))
             ax.hlines(at, lows, highs, color="black", lw=1)
     ax.set(xscale="log", xlabel=f"{what} / plain gradient")
-    labels = [f"{name}, batch {batch}".replace(" (", "\n(") for name, batch in models]
+    labels = [f"{name}\nbatch {batch}" for name, batch in models]
     ax.set_yticks(range(len(models)), labels, fontsize="small")
     if not ax.yaxis_inverted():
         ax.invert_yaxis()
-    ax.axvline(1, color=style.GREY, ls="--", lw=1)
+    ax.axvline(1, color=style.GREY, ls="--")
     return style.bare(ax)

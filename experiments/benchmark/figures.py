@@ -12,7 +12,7 @@ def per_sample(rows: list[dict]):
 
     network = rows[-1]["network"]
     own = [row for row in rows if (row["network"], row["library"]) == (network, "jaxmlp")]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
     cost_against_batch(own, axes, memory_limit=machine_memory() / 2 / 1e9)
     figure.suptitle(
         f"Per-sample quantities of {network}, over one plain gradient (bars: quartiles)"
@@ -50,7 +50,7 @@ def cost_against_batch(rows, axes, *, memory_limit: float):
     said = " half of the machine's memory"
     axes[1].text(batches[0], memory_limit, said, va="bottom", fontsize="small")
     _mark_where_it_ends(rows, axes[0], memory_limit)
-    axes[1].legend(frameon=False, fontsize="small")
+    axes[1].legend()
     return axes
 
 

@@ -192,6 +192,13 @@ def decades(config: Config, table):
     nets = len(config.activations) * len(config.inits)
     figure, ax = plt.subplots(figsize=(8, 0.32 * nets + 1.4), layout="constrained")
     plotting.decades_lost(table, ax)
+    depth = max(config.depths)
+    deepest = [row for row in table.summary(over_seeds=True) if row["depth"] == depth]
+    most = min(deepest, key=lambda row: row["log10_change"])
+    least = min(deepest, key=lambda row: abs(row["log10_change"]))
+    told = (f"{called(row['activation'], row['init'])} loses {-row['log10_change']:z,.1f}"
+            for row in (most, least))  # fmt: skip
+    ax.set_title(f"Decades lost on the way back through {depth:,} layers: {'; '.join(told)}")
     return figure
 
 

@@ -105,20 +105,20 @@ def derived(residual, depth: int) -> float:
 
 
 def figure(seen, depths, width):
-    ax = style.new_axes(figsize=(6.4, 3.6))
+    ax = style.new_axes(figsize=(8, 4))
     x = np.arange(1, depths[-1] + 1)
     for kind, colour in zip(KINDS, COLOURS, strict=False):
         points = np.array([seen[kind, depth] for depth in depths])
-        ax.errorbar(depths, points[:, 0], 2 * points[:, 1], fmt="o", ms=4, color=colour, label=kind)
-        ax.plot(x, [derived(KINDS[kind], int(d)) for d in x], color=colour, lw=1)
+        ax.errorbar(depths, points[:, 0], 2 * points[:, 1], fmt="o", color=colour, label=kind)
+        ax.plot(x, [derived(KINDS[kind], int(d)) for d in x], color=colour)
     for kind, dashes in (("plain", ":"), ("residual", "--")):
-        ax.plot(x, [CLAIMED[kind][0](d) for d in x], dashes, color="0.5", lw=1,
+        ax.plot(x, [CLAIMED[kind][0](d) for d in x], dashes, color="0.5",
                 label=CLAIMED[kind][1])  # fmt: skip
     ax.set(xscale="log", yscale="log", ylim=(1e-4, 1.5), xlabel="hidden layers",
            ylabel="correlation of two gradients")  # fmt: skip
     ax.set_title(
-        "Gradients at two inputs lose their correlation as a power of the depth,\n"
+        "Gradients at two inputs lose their correlation as a power of the depth, "
         f"not exponentially (he ReLU, width {width}; lines: theory)",
     )
-    ax.legend(frameon=False, fontsize="small", loc="lower left")
+    ax.legend(loc="lower left")
     return bare(ax).figure

@@ -14,7 +14,7 @@ from experiments import common
 from experiments.papers.claims import Claim, Reproduced, draw, mean_and_error
 from experiments.papers.options import Config
 from jaxmlp import meanfield
-from jaxmlp.plotting.style import COLOURS, bare
+from jaxmlp.plotting.style import BLUE, bare
 
 PAPER = "Glorot & Bengio 2010, fig. 6-7"
 DEPTH = 5
@@ -76,17 +76,21 @@ def singular_values(params, layers) -> np.ndarray:
 
 
 def figure(seen, claims, width):
-    fig, axes = plt.subplots(2, 2, figsize=(8, 5), layout="constrained")
+    fig, axes = plt.subplots(2, 2, figsize=(8, 5), sharex="col", layout="constrained")
+    shades = np.linspace(1, 0.25, DEPTH)  # the first is the darkest
+    reach = 3 * max(pair[1].std() for layers in seen.values() for pair in layers[:DEPTH])
     for row, (name, layers) in zip(axes, seen.items(), strict=True):
         for column, ax, what in ((0, row[0], "activation"), (1, row[1], "dZ")):
-            largest = 1.0 if column == 0 else 3 * max(pair[1].std() for pair in layers[:DEPTH])
+            largest = 1.0 if column == 0 else reach
             for l, pair in enumerate(layers[:DEPTH]):
                 density, edges = np.histogram(pair[column], 81, (-largest, largest), density=True)
                 centres = (edges[1:] + edges[:-1]) / 2
-                ax.plot(centres, density, color=COLOURS[l], lw=1.2, label=f"layer {l + 1}")
-            ax.set(xlabel=what, yscale="log", ylabel=f"density, {name}")
+                ax.plot(centres, density, color=BLUE, alpha=shades[l], label=f"layer {l + 1}")
+            ax.set(yscale="log")
+            ax.set_xlabel(what if ax in axes[1] else "")
             bare(ax)
-    axes[0, 1].legend(frameon=False, fontsize="x-small", loc="upper right")
+        row[0].set_ylabel(f"density, {name}")
+    axes[1, 0].legend(loc="lower center")
     factor = [claim.ours for claim in claims if claim.what.startswith("dZ")]
     fig.suptitle(
         f"Five tanh layers of {width}: a layer down, the variance of dZ is {factor[0]:.2f} times\n"

@@ -5,6 +5,7 @@ it is the same, so is the spread.
 """
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 from scipy.special import digamma, polygamma
 from scipy.stats import binom
@@ -71,20 +72,28 @@ def derived_variance(n: int) -> float:
 
 
 def figure(points, num_nets):
-    ax = style.new_axes(figsize=(6.8, 3.6))
+    ax = style.new_axes(figsize=(8, 3.8))
+    letter = plt.rcParams["font.size"]
     names = sorted(points, key=lambda name: points[name][0])
     for row, name in enumerate(names):
         total, ours, error, derived = points[name]
         bottleneck = "," in name or "14" in name
-        ax.errorbar(ours, row, xerr=2 * error, fmt="o", ms=4,
+        ax.errorbar(ours, row, xerr=2 * error, fmt="o",
                     color=VERMILION if bottleneck else BLUE)  # fmt: skip
-        ax.plot(derived, row, "|", ms=14, color="black")
-        ax.plot(5 * total, row, "d", ms=5, color="0.6", label=None if row else "5 x sum of 1/width")
+        ax.plot(derived, row, "|", ms=1.4 * letter, color="black")
+        ax.plot(
+            5 * total,
+            row,
+            "d",
+            ms=0.5 * letter,
+            color="0.6",
+            label=None if row else "5 x sum of 1/width",
+        )
     ax.set_yticks(range(len(names)), [f"{n}: {points[n][0]:.2f}" for n in names], fontsize="small")
     ax.set(xlabel="variance of ln |dz[1]|^2", ylabel="network: sum of 1/width", xlim=(0, None))
-    ax.set_title(
-        f"The spread of the gradient follows the sum of 1/width, bottlenecks\n"
-        f"included (red; black: exact; {num_nets:,} ReLU networks each)",
+    ax.figure.suptitle(
+        "The spread of the gradient follows the sum of 1/width, bottlenecks included "
+        f"(red; black: exact; {num_nets:,} ReLU networks each)"
     )
-    ax.legend(frameon=False, fontsize="small", loc="lower right")
+    ax.legend(loc="lower right")
     return bare(ax).figure

@@ -85,13 +85,14 @@ def figure(losses, width):
     for ax, layers in zip(axes, sorted({layers for layers, _ in losses}), strict=False):
         for name, colour in ((XAVIER, VERMILION), (HE, BLUE)):
             for i, curve in enumerate(losses[layers, name]):
-                ax.plot(np.arange(1, len(curve) + 1), curve, color=colour, lw=1,
+                ax.plot(np.arange(1, len(curve) + 1), curve, color=colour,
                         label=None if i else name)  # fmt: skip
         ends = [losses[layers, name][:, -1].mean() for name in SIGMA_W2]
-        ax.set_title(f"{layers} layers: loss at the end {ends[0]:.2g} (Xavier)\nand {ends[1]:.2g} "
-                     "(He) of that of guessing")  # fmt: skip
+        xavier, he = (f"{end:.2g}" if end > 0.01 else "under 0.01" for end in ends)
+        ax.set_title(f"{layers} layers: loss at the end {xavier} (Xavier)\n"
+                     f"and {he} (He) of that of guessing")  # fmt: skip
         ax.set(xlabel=f"epoch (width {width}, digits)", ylim=(0, 1.2))
         bare(ax)
     axes[0].set_ylabel("loss / that of guessing")
-    axes[0].legend(frameon=False)
+    axes[0].legend()
     return fig

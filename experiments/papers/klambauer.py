@@ -77,7 +77,7 @@ def figure(activation, delta, point, width):
     layers = np.arange(1, activation.shape[1] + 1)
     left.plot(layers, 10**activation.T, color=BLUE, lw=0.7, alpha=0.6)
     left.axhline(1, color="black", ls="--", lw=1)
-    left.set(xlabel="layer", ylabel="mean square of an activation", ylim=(0, 2))
+    left.set(xlabel="layer", ylabel="mean square of A", ylim=(0, 2))
     left.set_title(
         f"SELU keeps its length: {10 ** activation[:, -1].mean():.2f} at layer "
         f"{layers[-1]}\n({len(delta)} networks of width {width})",
@@ -85,10 +85,10 @@ def figure(activation, delta, point, width):
     grown = delta - delta[:, -1:]
     right.plot(layers, grown.T, color=VERMILION, lw=0.7, alpha=0.6)
     slope = math.log10(point.chi_1) / 2
-    right.plot(layers, slope * (layers[-1] - layers), color="black", ls="--", lw=1, label="theory")
-    right.set(xlabel="layer", ylabel="log10 of dZ over that of the last")
-    right.set_title(f"and its gradients grow on the way down,\n{slope:.3f} decades a layer")
-    right.legend(frameon=False)
+    right.plot(layers, slope * (layers[-1] - layers), color="black", ls="--", label="theory")
+    right.set(xlabel="layer", ylabel="log10 of |dZ| over the last's")
+    right.set_title(f"Its gradients grow on the way down,\n{slope:.3f} decades a layer")
+    right.legend()
     for ax in (left, right):
         bare(ax)
     return fig

@@ -69,17 +69,18 @@ def settled(activation: str, sigma_w2: float) -> float:
 
 
 def figure(seen, claims, width):
-    fig, axes = plt.subplots(1, 3, figsize=(9.6, 2.9), layout="constrained")
+    fig, axes = plt.subplots(1, 3, figsize=(8, 3.2), layout="constrained")
     for ax, kind in zip(axes, KINDS, strict=True):
         for weights, colour in zip(WEIGHTS, (VERMILION, BLUE), strict=True):
             s = np.sqrt(np.maximum(seen[kind, weights], 1e-12)).ravel()
             ax.hist(s, 60, range=(0, 4), density=True, histtype="step", color=colour,
-                    label=weights)  # fmt: skip
+                    label=weights.replace("gauss", "Gauss"))  # fmt: skip
         spreads = [claim.ours for claim in claims if f", {kind}," in claim.what]
-        ax.set_title(f"{kind}: spread of s^2\n{spreads[0]:.2g} (Gaussian), {spreads[1]:.2g} "
-                     "(orthogonal)", fontsize="small")  # fmt: skip
+        gauss, orthogonal = (f"{spread:.2g}" if spread > 1e-6 else "0" for spread in spreads[:2])
+        ax.set_title(f"{kind}: {gauss} Gaussian,\n{orthogonal} orthogonal")
         ax.set(xlabel="singular value", yscale="log")
         bare(ax)
-    axes[0].set_ylabel(f"density ({DEPTH} layers, width {width})")
-    axes[0].legend(frameon=False, fontsize="small")
+    axes[0].set_ylabel("density")
+    axes[1].legend()
+    fig.suptitle(f"{DEPTH} layers of {width}: variance of s^2 over its squared mean")
     return fig

@@ -66,25 +66,28 @@ def theory(sigma_w: float) -> tuple[list[float], list[list[float]]]:
 
 
 def figure(seen, width):
-    fig, axes = plt.subplots(1, 4, figsize=(10.5, 2.9), layout="constrained")
+    fig, axes = plt.subplots(2, 2, figsize=(8, 5.4), sharex=True, layout="constrained")
+    axes = axes.ravel()
     layers = np.arange(1, DEPTH + 1)
     for (sigma_w, (lengths, cosines)), colour, ax in zip(
         seen.items(), COLOURS, axes[1:], strict=False
     ):
         q, c = theory(sigma_w)
         axes[0].plot(layers, lengths.mean((1, 2)), ".", color=colour, label=f"sigma_w {sigma_w:g}")
-        axes[0].plot(layers, q, color=colour, lw=1)
+        axes[0].plot(layers, q, color=colour)
         for k, curve in enumerate(c):
             ax.plot(layers, cosines[:, :, k + 1].mean(1), ".", color=COLOURS[k])
-            ax.plot(layers, curve, color=COLOURS[k], lw=1)
+            ax.plot(layers, curve, color=COLOURS[k])
         point = meanfield.fixed_point("tanh", sigma_w**2, SIGMA_B2)
         kind = "order" if point.chi_1 < 1 else "chaos"
-        ax.set_title(f"sigma_w {sigma_w:g}, {kind}:\ncorrelations meet at {point.c:.2f}")
-        ax.set(xlabel="layer", ylim=(-0.05, 1.05))
+        ax.set_title(f"sigma_w {sigma_w:g}, {kind}: they meet at {point.c:.2f}")
+        ax.set(xlabel="layer", ylabel="correlation", ylim=(-0.05, 1.05))
         bare(ax)
-    axes[0].set_title(f"Lengths settle in a few layers\n(width {width}, lines: theory)")
-    axes[0].set(xlabel="layer", ylabel="length q")
-    axes[0].legend(frameon=False, fontsize="small")
-    axes[1].set_ylabel("correlation of two inputs")
+    axes[0].set_title("Lengths settle in a few layers")
+    axes[0].set(ylabel="length q")
+    axes[0].legend()
+    axes[1].set_xlabel("")
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
     bare(axes[0])
+    fig.suptitle(f"Length, and correlation of two inputs: tanh, width {width} (lines: theory)")
     return fig

@@ -89,21 +89,23 @@ def learned(rate: float, num_weights: int, seed: int, aligned: bool = True):
 
 
 def figure(curves, random):
-    fig, axes = plt.subplots(1, 3, figsize=(9.6, 3), layout="constrained", sharey=True)
+    fig, axes = plt.subplots(1, 3, figsize=(8, 3), layout="constrained", sharey=True)
+    letter = plt.rcParams["font.size"]
     for ax, (num_weights, (t, strengths)) in zip(axes, curves.items(), strict=False):
         for s, mode, colour in zip(STRENGTHS, strengths.T, COLOURS, strict=False):
-            ax.plot(t[::5], mode[::5], ".", ms=3, color=colour, label=f"mode {s:g}")
+            ax.plot(t[::5], mode[::5], ".", ms=0.3 * letter, color=colour)
             if num_weights == 2:
-                ax.plot(t, exact(t, s), color=colour, lw=1)
-            ax.axvline(half_time(s, num_weights), color=colour, ls=":", lw=1)
+                ax.plot(t, exact(t, s), color=colour)
+                ax.annotate(f"mode {s:g}", (t[-1], s), (0, 2), textcoords="offset points",
+                            ha="right", va="bottom", color=colour, fontsize="small")  # fmt: skip
+            ax.axvline(half_time(s, num_weights), color=colour, ls=":")
         ax.set_title(f"{num_weights} weights, aligned: half is learned\nwhere theory says (dotted)")
     t, strengths = random
     for mode, colour in zip(strengths.T, COLOURS, strict=False):
-        axes[2].plot(t, mode, color=colour, lw=1)
+        axes[2].plot(t, mode, color=colour)
     axes[2].set_title("2 weights, small random start:\nthe order of the modes is the same")
     for ax in axes:
-        ax.set_xlabel("time = learning rate x steps")
+        ax.set(xlabel="learning rate x steps", ylim=(-0.1, STRENGTHS[0] + 0.5))
         bare(ax)
-    axes[0].set_ylabel("strength of a mode (3 x 3 network)")
-    axes[0].legend(frameon=False, fontsize="small")
+    axes[0].set_ylabel("strength of a mode")
     return fig

@@ -30,16 +30,18 @@ def measured_factors(rows: list[dict], ax):
     w2, b2, chi = ([row[name] for row in rows] for name in ("sigma_w2", "sigma_b2", "measured"))
     ax.scatter(
         w2, b2, c=np.clip(chi, plane.norm.vmin, plane.norm.vmax), norm=plane.norm,
-        cmap=plane.cmap, edgecolors="black", linewidths=1.5, s=90, zorder=3,
+        cmap=plane.cmap, edgecolors="black", linewidths=1.5, zorder=3,
+        s=plt.rcParams["font.size"] ** 2,
     )  # fmt: skip
     return ax
 
 
 def named_weights(config: Config, ax):
     """Mark lecun and he, which have no biases, on the lower edge."""
+    letter = plt.rcParams["font.size"]
     for name, w2 in (("lecun", 1.0), ("he", 2.0)):
         if w2 < config.largest_w2:
-            ax.plot(w2, 0, "^", color="black", ms=9, clip_on=False, zorder=5)
-            ax.annotate(name, (w2, 0), (0, 8), textcoords="offset points", ha="center",
+            ax.plot(w2, 0, "^", color="black", ms=0.9 * letter, clip_on=False, zorder=5)
+            ax.annotate(name, (w2, 0), (0, 0.8 * letter), textcoords="offset points", ha="center",
                         va="bottom", zorder=5)  # fmt: skip
     return ax

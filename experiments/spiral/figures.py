@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 
 from experiments.spiral.networks import Trained, classes
 from jaxmlp import plotting
+from jaxmlp.plotting.style import written
 
 
 def regions(networks: list[Trained], data):
@@ -16,10 +17,16 @@ def regions(networks: list[Trained], data):
 
         plotting.decision_regions(classify, data.X, data.Y, ax)
         share = f"{network.right} of {len(data.Y)} right, {network.right / len(data.Y):.1%}"
-        ax.set_title(f"{network.name}\n{share}")
+        ax.set_title(f"{called(network)}\n{share}")
         ax.label_outer()
     figure.suptitle("A hidden layer without a non-linearity leaves the boundaries straight")
     return figure
+
+
+def called(network: Trained) -> str:
+    """The name of a network, with that of its activation as figures write it."""
+    first, *rest = network.name.split()
+    return " ".join([written(first), *rest])
 
 
 def curves(networks: list[Trained]):
@@ -27,13 +34,13 @@ def curves(networks: list[Trained]):
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
     for ax, ylabel in zip(axes, ("loss with L2", "accuracy"), strict=True):
         field = ylabel.split()[0]
-        lines = {net.name: (net.steps[1:], getattr(net, field)[1:]) for net in networks}
+        lines = {called(net): (net.steps[1:], getattr(net, field)[1:]) for net in networks}
         plotting.learning_curves(lines, ax, xlabel="step", ylabel=ylabel)
         ax.set(xscale="log", yscale="linear")
     axes[1].get_legend().remove()
     regression, linear, bent = (net.loss[-1] for net in networks)
     figure.suptitle(
         f"Without a non-linearity the loss ends at {regression:.3f} and {linear:.3f}, "
-        f"with {networks[-1].J.mlp.hidden[0].name} at {bent:.3f}"
+        f"with {written(networks[-1].J.mlp.hidden[0].name)} at {bent:.3f}"
     )
     return figure

@@ -24,6 +24,7 @@ def birth_and_learning(config: Config, flows: dict, history, per_epoch: int):
     bare(left)
     step = per_epoch * (np.arange(len(history.accuracy)) + 0.5)
     right.plot(step, history.accuracy, "o-", color=BLUE)
+    right.set_xlim(0, per_epoch * len(history.accuracy))
     right.axhline(0.1, color="0.5", ls="--", lw=1)
     right.text(step[-1], 0.09, "guessing", ha="right", va="top", fontsize="small", color="0.35")
     right.set(xlabel="step", ylabel="training accuracy", ylim=(0, 1))

@@ -33,9 +33,10 @@ def draw(config: Config, rows: common.Rows, title: str):
     figure.colorbar(image, ax=axes[0], label="training accuracy")
     data = "digits" if config.mnist is None else "MNIST"
     figure.suptitle(
-        f"{title}\nwidth {config.width}, batch {config.batch_size}, {config.num_steps} steps of "
+        f"{title}.\nWidth {config.width}, batch {config.batch_size}, {config.num_steps} steps of "
         f"SGD {config.learning_rate:g}, {config.num_samples:,} {data}, median of "
-        f"{config.num_seeds} seeds; grey: deeper than what stayed at chance"
+        f"{config.num_seeds} seed{'s' * (config.num_seeds > 1)}; grey: deeper than what stayed at "
+        "chance"
     )  # fmt: skip
     return figure
 

@@ -75,8 +75,8 @@ def depth_sweep(
       progress: `progress(networks_done, networks)`, called in this thread.
       theory: add three columns, what mean field predicts of each network: `predicted` and `sd` over
         networks of log10_stream relative to the output, and `z`, how many sd the network is off.
-        For one sample and one output, of which the theory speaks; NaN for own activations and
-        initialisations that it does not know (orthogonal). A network of 1,000 layers takes seconds.
+        For one sample and one output, of which the theory speaks, and activations of your own too;
+        NaN for initialisations that it does not know (orthogonal). 1,000 layers take seconds.
 
     Raises:
       TypeError, ValueError: as `Objective`, for an empty list, for two entries of one name, and
