@@ -136,7 +136,7 @@ class Given(NamedTuple):
         """Whether an array with this entry at `at` may be this one."""
         own = self.array[self.at]
         # 5: beyond the 4 below, whichever of the two arrays is the larger
-        return not abs(own - entry) > 5 * self.tolerance * abs(own)  # a NaN may
+        return not abs(own - entry) > 5 * self.tolerance * abs(own) + TINY  # a NaN may
 
     def matches(self, array: np.ndarray) -> bool:
         """Whether the two are the same, within rounding."""
