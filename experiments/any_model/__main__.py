@@ -19,7 +19,7 @@ def main(config: Config) -> None:
 
     (data,) = datasets.standardize(datasets.digits())
     X, key = jnp.asarray(data.X, jnp.float32), jax.random.key(config.seed)
-    every = models.all_models(config.width)
+    every = models.all_models(config.width)[:: 3 if config.smoke else 1]  # compiling takes long
     found = {model.name: [] for model in every}
     with common.Results("any_model", config) as results:
         with common.progress("networks") as report:
