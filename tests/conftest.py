@@ -1,5 +1,6 @@
 """Every test runs with the shape annotations of jaxmlp checked, and with warnings as errors."""
 
+import atexit
 import gc
 import mmap
 import os
@@ -63,3 +64,9 @@ def _forget_compiled_networks():
         import jax  # not where pytest only hands the tests out
 
         jax.clear_caches()
+
+
+def pytest_sessionfinish():
+    """End a worker at once: to take down gigabytes of compiled programs takes it seconds."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        atexit.register(os._exit, 0)
