@@ -1,5 +1,6 @@
 """The difference of two gradients, relative to the size of each leaf or layer, never absolute."""
 
+import functools
 from typing import Any, overload
 
 import jax
@@ -61,6 +62,7 @@ def _check_shapes(c, r) -> None:
         )
 
 
+@functools.partial(jax.jit, static_argnames="lead")
 def _ratio(c, r, lead: int):
     _check_shapes(c, r)
     axes = tuple(range(lead, r.ndim))

@@ -27,6 +27,7 @@ from jaxmlp.scaled import (
     at,
     derivative_near,
     leaves_range,
+    log2_of,
     log2_of_largest,
     saturates,
     scaled,
@@ -118,7 +119,7 @@ def measured(layer: Layer, std: Any = None, largest: Any = None) -> Measured:
     """
     if largest is None:
         largest = jnp.max(jnp.abs(layer.W), axis=(-2, -1))
-    W_log2 = log2_of_largest(largest if std is None else largest * std, axis=())
+    W_log2 = log2_of(largest if std is None else largest * std)
     W_is_zero = W_log2 == VERY_SMALL
     limit = -jnp.finfo(layer.W.dtype).minexp  # so that the dtype can hold 2^-W_log2
     W_log2 = jnp.where(W_is_zero, 0, jnp.clip(W_log2, -limit, limit))
@@ -156,14 +157,14 @@ def forward(spec: Spec, measured: Measured, carry, *, statistics: bool, quick: b
     S = scaled(Z, k)
     if spec.residual is not None:
         alpha = arithmetic.gate(spec, layer)
-        common = jnp.maximum(S_prev.log2, k + log2_of_largest(jnp.asarray(alpha, Z.dtype)))
+        common = jnp.maximum(S_prev.log2, k + log2_of(jnp.abs(jnp.asarray(alpha, Z.dtype))))
         S = at(S_prev, common) + alpha * times_power(Z, k - common)
         S = scaled(S, common, split_norm(S)[1])
     # A norm gives numbers near 1. Its eps is added to the true variance, so it is scaled too;
     # r_k is chosen so that neither the variance nor eps overflows (>> 1: the root of eps)
     U, U_k, r, r_k = S.mantissa, S.exponent, None, None
     if spec.norm is not None:
-        r_k = jnp.maximum(S.log2, log2_of_largest(jnp.asarray(spec.norm.eps, Z.dtype)) >> 1)
+        r_k = jnp.maximum(S.log2, log2_of(jnp.asarray(spec.norm.eps, Z.dtype)) >> 1)
         eps = times_power(jnp.asarray(spec.norm.eps, Z.dtype), -2 * r_k)
         U, r = spec.norm.apply(at(S, r_k), eps)
         U_k = jnp.zeros((), jnp.int32)

@@ -29,7 +29,7 @@ def exponent(x: Array) -> Array:
 def power_of_two(k: Array, dtype) -> Array:
     """Return 2^k exactly; if dtype cannot hold it, 0 or the largest power that it can hold."""
     limits, bits = jnp.finfo(dtype), _bits(dtype)
-    field = jnp.clip(k, limits.minexp - 1, limits.maxexp - 1) + limits.maxexp - 1
+    field = jnp.clip(k, limits.minexp - 1, limits.maxexp - 1) + (limits.maxexp - 1)
     return jax.lax.bitcast_convert_type(field.astype(bits) << limits.nmant, dtype)
 
 
@@ -44,8 +44,13 @@ def power_of_two_scale(x: Array, axis: int | tuple[int, ...] | None = None) -> A
     The axes are kept, so `x * s` broadcasts. No derivative is taken through s.
     """
     largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axis=axis, keepdims=True, initial=0)
-    limit = -jnp.finfo(x.dtype).minexp  # a smaller scale than 2^-limit would be subnormal
-    return power_of_two(jnp.clip(-exponent(largest), -limit, limit), x.dtype)
+    return power_of_two(-_exponent_of_scale(largest), x.dtype)
+
+
+def _exponent_of_scale(largest: Array) -> Array:
+    """Return its exponent k, kept within what makes 2^-k and 2^k numbers with all their bits."""
+    limit = -jnp.finfo(largest.dtype).minexp
+    return jnp.clip(exponent(largest), -limit, limit)
 
 
 def norm(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
@@ -111,9 +116,10 @@ def split_norms(*arrays: Array, if_extreme: Callable | None = None):
     more = (lambda: None) if if_extreme is None else if_extreme
 
     def scaled():
-        scales = [jnp.squeeze(power_of_two_scale(x)) for x in arrays]
+        k = _exponent_of_scale(jnp.stack([jnp.max(jnp.abs(x), initial=0) for x in arrays]))
+        scales = power_of_two(-k, arrays[0].dtype)
         sums = [jnp.sum((x * s) ** 2) for x, s in zip(arrays, scales, strict=True)]
-        return jnp.stack(sums), exponent(jnp.stack(scales)) - 1, more()
+        return jnp.stack(sums), k, more()
 
     # Chosen: arrays this small are scaled at once, because a branch costs more than it saves
     if max(x.size for x in arrays) <= 1024:
@@ -128,5 +134,5 @@ def split_norms(*arrays: Array, if_extreme: Callable | None = None):
     root = jnp.sqrt(squares)
     k = exponent(root)
     r = root * power_of_two(-k, root.dtype)
-    k = jnp.where(r == 0, 0, k - shift)
+    k = jnp.where(r == 0, 0, k + shift)
     return r, k, extra

@@ -69,8 +69,12 @@ def at(x: Scaled, k: Array) -> Array:
 
 def log2_of_largest(x: Array, axis: Any = None) -> Array:
     """Return about log2 of the largest |entry|, an integer; VERY_SMALL for zeros."""
-    largest = jnp.max(jnp.abs(x), axis=axis, initial=0)
-    return jnp.where(largest == 0, VERY_SMALL, exponent(largest))
+    return log2_of(jnp.max(jnp.abs(x), axis=axis, initial=0))
+
+
+def log2_of(size: Array) -> Array:
+    """Return about log2 of numbers that are not negative, an integer; VERY_SMALL for zeros."""
+    return jnp.where(size == 0, VERY_SMALL, exponent(size))
 
 
 def log10(r: Array, k: Array, xp: Any = jnp) -> Array:

@@ -60,10 +60,13 @@ def spread(found, f, leads, reference):
 def main():
     found = {}
     _, references = jaxmlp.instruments(J, OF_SAMPLES, max_norm=1.0)(params, X, Y)
+    references["value_and_grad"] = jax.jit(jax.value_and_grad(J))(params, X, Y)
     for name, (f, leads) in SPREAD.items():
         reference = references[name] if name in references else f(params, X, Y)
         spread(found.setdefault(name, {}), f, leads, reference)
     shards = jax.device_put(X, ROWS), jax.device_put(Y, ROWS)
+    alone = jaxmlp.grad(J)(params, *shards)  # without a jit around it
+    found["grad"] = {"difference": largest(alone, references["value_and_grad"][1])}
     fits = [jaxmlp.fit(J, params, *d, optimizer=OPTIMIZER, epochs=3)[0] for d in (shards, (X, Y))]
     found["fit"] = {"difference": largest(*fits)}
     grid = {

@@ -5,11 +5,7 @@ Every comparison is relative to the size of the leaf; no tolerance is absolute.
 
 import functools
 import itertools
-import os
 import re
-import subprocess
-import sys
-import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -67,9 +63,9 @@ def drawn(sizes, *, loss="cross_entropy", m=7, labels=False, variance=1.0, dtype
 
 
 def by_hand_and_by_jax(J, params, X, Y, argnums=0):
-    """Return both gradients as NumPy arrays."""
-    hand = jaxmlp.value_and_grad(J, argnums)(params, X, Y)
-    auto = jax.jit(jax.value_and_grad(J, argnums))(params, X, Y)
+    """Return both gradients as NumPy arrays, from one program, which compiles faster than two."""
+    hand, auto = jaxmlp.value_and_grad(J, argnums), jax.value_and_grad(J, argnums)
+    hand, auto = jax.jit(lambda *args: (hand(*args), auto(*args)))(params, X, Y)
     assert relative_error(hand[0], auto[0]) <= (1e-13 if X.dtype == jnp.float64 else 1e-5)
     return jax.tree.map(np.asarray, (hand[1], auto[1]))
 
@@ -293,35 +289,6 @@ def test_gradient_composes_with_vmap_over_seeds_and_data_and_with_jit(x64):
         close(jax.tree.map(lambda x: x[i], over_seeds), auto(nets[i], X, Y))  # noqa: B023
         close(jax.tree.map(lambda x: x[i], over_data), auto(params, batches[i], Y))  # noqa: B023
     close(jax.jit(hand)(params, X, Y), hand(params, X, Y))
-
-
-def test_gradient_of_sharded_samples_is_that_of_one_device():
-    code = """
-        import jax, jax.numpy as jnp, numpy as np
-        from jax.sharding import Mesh, NamedSharding, PartitionSpec
-        import jaxmlp
-
-        mlp = jaxmlp.MLP((3, *[5] * 4, 4), hidden="tanh", stack_from=2)
-        J, params = jaxmlp.Objective(mlp, "cross_entropy"), mlp.init(jax.random.key(0))
-        X = jax.random.normal(jax.random.key(1), (16, 3))
-        Y = np.arange(16) % 4
-        reference = jax.grad(J)(params, X, Y)
-        rows = NamedSharding(Mesh(jax.devices(), "m"), PartitionSpec("m"))
-        for f in (jaxmlp.grad(J), jax.jit(jaxmlp.grad(J))):
-            grads = f(params, jax.device_put(X, rows), jax.device_put(Y, rows))
-            for g, r in zip(jax.tree.leaves(grads), jax.tree.leaves(reference), strict=True):
-                assert jnp.abs(g - r).max() <= 1e-5 * jnp.abs(r).max()
-        print(len(jax.devices()))
-    """
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.stdout.strip(), done.returncode) == ("8", 0), done.stderr
 
 
 # --- a user's own activation ----------------------------------------------------------------------

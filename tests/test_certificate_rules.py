@@ -11,7 +11,7 @@ import pytest
 
 import jaxmlp
 from jaxmlp import Layer, check_grads
-from jaxmlp.gradcheck import numeric
+from jaxmlp.gradcheck import numeric, rounding, tape
 
 HIDDEN = plants.Case("tanh", 2)
 
@@ -101,6 +101,16 @@ def test_a_function_that_float32_cannot_hold_is_judged_in_float64():
     assert check_grads(jax.value_and_grad(J), J, np.float32([100.0, 101.0])).passed
 
 
+def test_a_network_that_float32_cannot_hold_is_judged_in_float64():
+    J = jaxmlp.Objective(jaxmlp.MLP((1, 1), output="linear"), "mse")
+    params, X = (Layer(np.float32([[1]]), np.float32([0])),), np.float32([[1e20], [2e20]])
+    with jax.enable_x64(False):
+        assert np.isinf(jaxmlp.grad(J)(params, X, X * 0)[0].W).all()
+    certificate = check_grads(jaxmlp.grad(J), J, params, X, X * 0)
+    assert certificate.rows[0].dtype == "float64"
+    assert certificate.passed
+
+
 def test_a_J_that_casts_to_float32_has_the_tolerance_of_float32():
     J = lambda x: jnp.sin(x.astype(jnp.float32))  # noqa: E731
     x = np.asarray(0.3)
@@ -163,8 +173,17 @@ def test_one_inexact_array_among_exact_ones_is_no_float32_on_the_way():
         noise = np.random.default_rng(0).normal(size=grads[0][0].shape)
         return [(grads[0][0] * (1 + 1e-8 * noise), grads[0][1]), *grads[1:]]
 
-    wrong = [row.name for row in check_grads(candidate, *HIDDEN.problem()).rows if row.is_wrong]
-    assert wrong == ["W1"]
+    recorded = candidate(*HIDDEN.problem()[1:])
+    for asked in (candidate, lambda *args: recorded):
+        wrong = [row.name for row in check_grads(asked, *HIDDEN.problem()).rows if row.is_wrong]
+        assert wrong == ["W1"]
+
+
+def test_a_recorded_factor_is_no_float32_on_the_way():
+    grads = plants.student("tanh", "cross_entropy")(*HIDDEN.problem()[1:])
+    recorded = [(dW * (1 + 1e-7), db * (1 + 1e-7)) for dW, db in grads]
+    certificate = check_grads(lambda *args: recorded, *HIDDEN.problem())
+    assert all(row.is_wrong for row in certificate.rows)
 
 
 @functools.cache
@@ -241,6 +260,21 @@ def test_a_kink_above_moves_the_slope_of_a_layer_below():
     params[1].W[:] += 0.2
     slipped = check_grads(functools.partial(candidate, slope_of="dZ1"), J, params, X, Y)
     assert [d.mistake for d in slipped.diagnoses] == ["wrong_slope"]
+
+
+def test_a_norm_enlarges_the_doubt_at_a_kink():
+    """S is 2 eps of its terms, U 2 eps of terms that the norm has made 500 times larger."""
+    J = jaxmlp.Objective(jaxmlp.MLP((2, 2, 2), hidden="relu", norm="rms"), "cross_entropy")
+    W1, eps = np.array([[1.0, 1.0], [-1.0, 1.0]]), 2.0**-52
+    layers = Layer(W1, np.zeros(2)), Layer(np.eye(2), np.zeros(2))
+    X = 2.0**-10 * np.array([[1 + 2 * eps, 1.0]])
+    with jax.enable_x64(True):
+        found = tape.forward(J, layers, X, np.eye(2)[:1])
+    U, no_drift = found.records[0].U, [np.zeros((1, 2)), np.zeros((1, 2))]
+    assert 1e-3 * eps < U[0, 0] < 4 * eps
+    with jax.enable_x64(True):
+        assert rounding.conventions(found, no_drift, eps)
+        assert not rounding.conventions(found, no_drift, eps / 100)
 
 
 # --- where nothing is tested ----------------------------------------------------------------------

@@ -29,8 +29,8 @@ def on_devices():
 
 @pytest.mark.parametrize(
     "name",
-    ["value_and_grad", "per_sample_grads", "per_sample_norms", "gradient_moments", "noise_scale",
-     "clipped_grad", "gradient_gram", "gradient_flow", "train_step", "fit"],
+    ["value_and_grad", "grad", "per_sample_grads", "per_sample_norms", "gradient_moments",
+     "noise_scale", "clipped_grad", "gradient_gram", "gradient_flow", "train_step", "fit"],
 )  # fmt: skip
 def test_numbers_of_sharded_samples_are_those_of_one_device(name):
     assert on_devices()["devices"] == 8

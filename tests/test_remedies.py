@@ -40,9 +40,10 @@ def drawn(mlp, *, loss="cross_entropy", m=5, seed=0, dtype=np.float64, bias=0.1)
 
 
 def both(J, params, X, Y):
-    hand = jaxmlp.value_and_grad(J, (0, 1))(params, X, Y)
-    auto = jax.jit(jax.value_and_grad(J, (0, 1)))(params, X, Y)
-    return jax.tree.map(np.asarray, (hand, auto))
+    """Return what hand and autodiff find, from one program, which compiles faster than two."""
+    hand, auto = jaxmlp.value_and_grad(J, (0, 1)), jax.value_and_grad(J, (0, 1))
+    found = jax.jit(lambda *args: (hand(*args), auto(*args)))(params, X, Y)
+    return jax.tree.map(np.asarray, found)
 
 
 def worst(hand, auto):

@@ -1,10 +1,9 @@
 """What each classic mistake makes of one array of the gradient, while the way back is right."""
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Set
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +11,7 @@ import numpy as np
 from jaxmlp.gradcheck.judge import Given, size
 from jaxmlp.gradcheck.mistakes import ARRAYS, FACTORS
 from jaxmlp.gradcheck.names import split
-from jaxmlp.gradcheck.tape import (
-    ALL,
-    Place,
-)
+from jaxmlp.gradcheck.tape import ALL, Place
 
 Words = dict[str, str]  # what the mend says besides the layer, as {"other": "sigmoid"}
 
@@ -31,9 +27,7 @@ class Edit(NamedTuple):
     words: Words = {}  # noqa: RUF012
 
 
-# --- one array of the gradient --------------------------------------------------------------------
-
-IN_ARRAYS = {*FACTORS, *ARRAYS, "dA_for_dZ"}  # the mistakes that this section knows
+IN_ARRAYS = {*FACTORS, *ARRAYS, "dA_for_dZ"}  # the mistakes of this module
 
 
 def explanations(
@@ -144,8 +138,8 @@ def _of_slope(place: Place) -> Iterator[Edit]:
         ("Z, also where it is positive", place.dA, record.U),
         ("A in the place of Z", place.dA, np.minimum(record.A, 0)),
     ):
-        total = np.asarray(np.sum(dA * Z) / place.tape.divisor)
-        yield Edit("wrong_slope", partial(np.asarray, total), {"what": what})
+        make = partial(np.divide, np.sum(dA * Z), place.tape.divisor)
+        yield Edit("wrong_slope", make, {"what": what})
 
 
 def _after_all(right: np.ndarray, given: np.ndarray, parameter: np.ndarray) -> Iterator[Edit]:
@@ -171,7 +165,7 @@ def _after_all(right: np.ndarray, given: np.ndarray, parameter: np.ndarray) -> I
         yield Edit("clipped", partial(np.clip, right, -limit, limit), {"limit": f"{limit:g}"})
 
 
-@functools.lru_cache(maxsize=4)  # problems in turn
+@lru_cache(maxsize=4)  # problems in turn
 def orders(m: int) -> list[tuple[str, np.ndarray]]:
     """Return ways in which m rows are put in another order, on purpose or not; [] for one row."""
     rows = np.arange(m)

@@ -204,6 +204,6 @@ def _given(here: Examined, name: str, raw: np.ndarray, own: Precision) -> Given:
         # The shape has told already; its numbers may be all rounding
         floor = own.eps * truth.num_layers**0.5
         slack = SAFETY * floor * size(truth.steps[f"dZ{split(name)[1]}"])
-    elif array.shape == right.shape and array.any() and tolerance < VAGUE:
+    elif array.shape == right.shape and array.size and tolerance < VAGUE:
         at = tuple(map(int, np.unravel_index(np.abs(array).argmax(), array.shape)))
     return Given(raw, array, right.shape, tolerance, slack, at)

@@ -1,7 +1,6 @@
 """The verdict on one array: how far it is from the right one, and whether that is too far."""
 
 import enum
-import functools
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -137,7 +136,7 @@ class Given(NamedTuple):
         """Whether an array with this entry at `at` may be this one."""
         own = self.array[self.at]
         # 5: beyond the 4 below, whichever of the two arrays is the larger
-        return not abs(own - entry) > 5 * self.tolerance * abs(own)  # a NaN may
+        return not abs(own - entry) > 5 * self.tolerance * abs(own) + TINY  # a NaN may
 
     def matches(self, array: np.ndarray) -> bool:
         """Whether the two are the same, within rounding."""
@@ -198,7 +197,7 @@ def error(given: np.ndarray, right: np.ndarray) -> float:
 def gap(given: np.ndarray, right: np.ndarray) -> float:
     """Return `max|given - right|`; NaN if one of them holds a NaN."""
     with np.errstate(all="ignore"):
-        return float(functools.reduce(_max, (c - r for c, r in _pieces(given, right)), 0.0))
+        return _largest(in_float64(given) - in_float64(right))
 
 
 def size(right: np.ndarray) -> float:
@@ -206,9 +205,14 @@ def size(right: np.ndarray) -> float:
     return _largest(right) or 1.0
 
 
+def in_float64(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x)  # np.asarray(x, np.float64) refuses bfloat16
+    return x if x.dtype == np.float64 else x.astype(np.float64)
+
+
 def flushed(x: np.ndarray) -> np.ndarray:
     """Return x in float64 with subnormals as 0, which is what XLA makes of them."""
-    x = np.asarray(x).astype(np.float64)  # np.asarray(x, float64) refuses bfloat16
+    x = in_float64(x)
     return np.where(np.abs(x) < TINY, 0.0, x)
 
 
@@ -228,7 +232,6 @@ def _max(largest: float, x: np.ndarray) -> float:
 
 
 def _largest(x: np.ndarray) -> float:
-    x = np.asarray(x)
-    x = x if x.dtype == np.float64 else x.astype(np.float64)  # of int8, |-128| is -128
-    largest = float(np.abs(x).max(initial=0))  # which hands on a NaN
+    """The largest absolute entry, flushed; NaN if there is one."""
+    largest = float(np.abs(in_float64(x)).max(initial=0))
     return 0.0 if largest < TINY else largest

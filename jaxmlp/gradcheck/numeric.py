@@ -72,17 +72,17 @@ class Sight(NamedTuple):
 
     def difference(self, gradient: np.ndarray) -> float:
         """`|<gradient, v> - derivative|`, relative to the length of gradient * v."""
-        off = abs(np.vdot(gradient, self.line.direction) - self.derivative)
-        return float(off / self._length(gradient))
+        v = self.line.direction
+        return float(abs(np.vdot(gradient, v) - self.derivative) / self._length(gradient * v))
 
     def resolution(self, gradient: np.ndarray, doubt: float = 0.0) -> float:
         """How far that difference may be off: by the route's own error, and by a doubt of each
         entry of the gradient."""
-        off = max(SURE * self.error, doubt * float(np.linalg.norm(self.line.direction)))
-        return float(off / self._length(gradient))
+        v = self.line.direction
+        off = max(SURE * self.error, doubt * float(np.linalg.norm(v)))
+        return float(off / self._length(gradient * v))
 
-    def _length(self, gradient: np.ndarray) -> float:
-        terms = gradient * self.line.direction
+    def _length(self, terms: np.ndarray) -> float:
         k = magnitude(terms)
         length = np.ldexp(np.linalg.norm(np.ldexp(terms, -k)), k)
         return max(float(length), abs(self.derivative), np.finfo(float).tiny)

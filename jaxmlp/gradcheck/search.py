@@ -18,16 +18,7 @@ from jaxmlp.gradcheck.judge import Given
 from jaxmlp.gradcheck.mistakes import FACTORS, MENDS, UNKNOWN, Diagnosis, Made, diagnoses, weight
 from jaxmlp.gradcheck.names import Arrays, split
 from jaxmlp.gradcheck.steps import of_step
-from jaxmlp.gradcheck.tape import (
-    ALL,
-    Place,
-    Tape,
-    backward_steps,
-    below,
-    forward_steps,
-    leaves,
-    top,
-)
+from jaxmlp.gradcheck.tape import Place, Tape, backward_steps, below, forward_steps, leaves, top
 
 BEAM = 24  # ways that are carried on at once
 ANY = set(MENDS)  # mistakes
@@ -150,8 +141,8 @@ def _first_wrong(place: Place, case: Case) -> int:
 
 def _wrong_forward_step(tape: Tape, case: Case) -> str:
     """The first given step of the forward pass that is not right, or ""."""
-    given = ((name, x) for name, x in forward_steps(tape).items() if name in case.steps)
-    return next((name for name, right in given if not case.matches(name, right)), "")
+    wrong = (name for name, x in forward_steps(tape).items() if not case.matches(name, x))
+    return next(wrong, "")
 
 
 def _mistaken_starts(tape: Tape, case: Case, wrong: str) -> Iterator[Way]:
@@ -197,7 +188,7 @@ def _search(ways: list[Way], case: Case, look_from: int) -> Walked:
 
 def _steps_off(place: Place, case: Case) -> int:
     arrays = backward_steps(place) if case.steps else {}
-    return sum(name in case.steps and not case.matches(name, x) for name, x in arrays.items())
+    return len(_wrong(arrays, case))
 
 
 # --- one layer ------------------------------------------------------------------------------------
@@ -237,10 +228,8 @@ def _wrong(arrays: Arrays, case: Case) -> list[str]:
 
 
 def _is_explained(place: Place, case: Case) -> bool:
-    """Whether the layer's arrays are the given ones; dW, which costs most, is computed last."""
-    cheap = leaves(place, rows=slice(0))
-    del cheap[f"W{place.number}"]
-    return not _wrong(cheap, case) and not _wrong(leaves(place, rows=ALL), case)
+    """Whether the layer's arrays are the given ones."""
+    return not _wrong(leaves(place), case)
 
 
 def _in_steps(
@@ -322,9 +311,9 @@ def _unexplained(place: Place, case: Case) -> Iterator[Option]:
     found = _in_arrays(place, arrays, wrong, case, ANY)
     if found:
         yield from ((place, (*made, *more)) for more in found)
-    elif (
-        dZ is not None or len(wrong) < len(arrays) or (l > 1 and _is_explained(below(place), case))
-    ):
+        return
+    is_right_below = l > 1 and _is_explained(below(place), case)
+    if dZ is not None or len(wrong) < len(arrays) or is_right_below:
         yield place, (*made, *(_unknown(l, f"d{name}") for name in wrong))
 
 

@@ -40,10 +40,10 @@ class Flow(NamedTuple):
     words: Words
 
 
-def of_step(place: Place, right: Arrays, given: dict[str, Given], order: Any) -> Iterator[Flow]:
+def of_step(place: Place, right: Arrays, given: dict[str, Given], dZ: Any) -> Iterator[Flow]:
     """Yield the places with a mistake in one step, in dA, dU, dS or dZ.
 
-    right: the arrays of the layer without it; order: the dZ that was given, or None.
+    right: the arrays of the layer without it; dZ: the one that was given, or None.
     """
     # A factor, in all that follows
     largest = max(right, key=lambda name: right[name].size)
@@ -52,7 +52,7 @@ def of_step(place: Place, right: Arrays, given: dict[str, Given], order: Any) ->
     for mistake, factor, words in (*known_factors(place), *fitted):
         yield Flow(mistake, "dZ", _mapped(place, lambda x, f=factor: f * x), words)
     # Another order of the samples
-    for which, rows in _row_orders(place, order):
+    for which, rows in _row_orders(place, dZ):
         moved = _mapped(place, lambda x, rows=rows: x[rows])
         yield Flow("rows_moved", "dZ", dataclasses.replace(moved, dA=place.dA), {"order": which})
     # Another step
