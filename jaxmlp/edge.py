@@ -152,8 +152,9 @@ def as_jax(name: str, values: Any) -> Array:
     if _CHECKED_VALUES.get(id(values)) is values and values is not None:
         return values
     with np.errstate(over="ignore"):  # an overflow is refused below, as infinity
-        # `jnp.asarray` would compile a program for each shape of a NumPy array
-        array = values if isinstance(values, jax.Array) else jax.device_put(values)
+        # `jnp.asarray` would compile a program for each shape of a NumPy array. A copy, because
+        # `device_put` shares the memory of an array that its owner may write to later
+        array = values if isinstance(values, jax.Array) else jax.device_put(np.array(values))
     if checks.is_concrete(array):
         for part in local_values(array):
             checks.finite(name, part)

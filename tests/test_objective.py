@@ -10,6 +10,7 @@ import pytest
 from support import relative_error, relative_errors
 
 import jaxmlp
+from jaxmlp import edge
 
 ROUNDING = 1e-13  # float64, one small network
 
@@ -490,3 +491,14 @@ def test_explicit_axes_of_a_mesh_are_refused_with_the_cure(call):
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("samples"))
     with pytest.raises(ValueError, match=r"X is sharded as .* axis_types=.*AxisType\.Auto"):
         CALLS[call](objective(), network(), jax.device_put(INPUTS, rows), ROWS)
+
+
+def test_what_is_written_into_an_array_later_is_not_seen():
+    """JAX may share the memory of a NumPy array that begins at a multiple of 64 bytes."""
+    bytes = np.zeros(4 * 2 + 64, np.uint8)
+    begin = -bytes.ctypes.data % 64
+    X = bytes[begin : begin + 4 * 2].view(np.float32).reshape(1, 2)
+    X[:] = 1
+    held = edge.checked_inputs(2, X, np.dtype(np.float32))
+    X[:] = 2
+    assert (np.asarray(held) == 1).all()

@@ -265,4 +265,4 @@ def _dressed(array: np.ndarray, like: Any) -> Any:
     dtype = np.asarray(like).dtype
     if dtype.kind == "V":
         array = np.frombuffer(array.tobytes(), dtype).reshape(array.shape[:-1])
-    return jax.device_put(array) if isinstance(like, jax.Array) else array
+    return jnp.asarray(array) if isinstance(like, jax.Array) else array

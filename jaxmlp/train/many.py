@@ -159,7 +159,7 @@ def _read(reached: list[Reached]) -> tuple[Any, History]:
     state = reached[0].state
     if state.epochs.ndim == 0:  # one for each network; else one for all
         params, diverged = jax.tree.map(
-            lambda *leaves: jax.device_put(np.stack(leaves)),
+            lambda *leaves: jnp.asarray(np.stack(leaves)),
             *((r.state.params, r.state.diverged) for r in reached),
         )
         histories = [history_of(r, []) for r in reached]
@@ -200,7 +200,7 @@ def in_threads(run: Run, params, data: Data, total: int) -> Stages:
     params, rates = jax.tree.map(np.asarray, (params, data.learning_rate))
     networks = []
     for k in range(len(jax.tree.leaves(params)[0])):
-        one, rate = jax.tree.map(lambda x: jax.device_put(x[k]), (params, rates))  # noqa: B023
+        one, rate = jax.tree.map(lambda x: jnp.asarray(x[k]), (params, rates))  # noqa: B023
         networks.append((one, data._replace(learning_rate=rate)))
     begin = start.lower(run, *networks[0]).compile()
     states, finite = zip(*(begin(*network) for network in networks), strict=True)
