@@ -19,7 +19,7 @@ from jaxmlp.activations.description import steepest
 from jaxmlp.backprop import handed_down
 from jaxmlp.flow_report import FlowStatus
 from jaxmlp.layer import Layer, Saved, Spec
-from jaxmlp.numerics import exponent, plain_norms, split_norm, split_norms
+from jaxmlp.numerics import exponent, exponent_of_scale, plain_norms, split_norm, split_norms
 from jaxmlp.scaled import (
     VERY_SMALL,
     Scaled,
@@ -119,16 +119,14 @@ def measured(layer: Layer, std: Any = None, largest: Any = None) -> Measured:
     """
     if largest is None:
         largest = jnp.max(jnp.abs(layer.W), axis=(-2, -1))
-    W_log2 = log2_of(largest if std is None else largest * std)
-    W_is_zero = W_log2 == VERY_SMALL
-    limit = -jnp.finfo(layer.W.dtype).minexp  # so that the dtype can hold 2^-W_log2
-    W_log2 = jnp.where(W_is_zero, 0, jnp.clip(W_log2, -limit, limit))
+    largest = largest if std is None else largest * std
+    W_log2 = exponent_of_scale(largest)
     b_log2 = jnp.full_like(W_log2, VERY_SMALL)
     if layer.b is not None:
         b_log2 = log2_of_largest(layer.b, axis=-1)
     if std is not None:
         std = jnp.broadcast_to(std, W_log2.shape)
-    return Measured(layer, W_log2, b_log2, W_is_zero, std)
+    return Measured(layer, W_log2, b_log2, largest == 0, std)
 
 
 def scaled_input(X: Float[Array, "m d"]) -> Scaled:

@@ -44,11 +44,11 @@ def power_of_two_scale(x: Array, axis: int | tuple[int, ...] | None = None) -> A
     The axes are kept, so `x * s` broadcasts. No derivative is taken through s.
     """
     largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axis=axis, keepdims=True, initial=0)
-    return power_of_two(-_exponent_of_scale(largest), x.dtype)
+    return power_of_two(-exponent_of_scale(largest), x.dtype)
 
 
-def _exponent_of_scale(largest: Array) -> Array:
-    """Return its exponent k, kept within what makes 2^-k and 2^k numbers with all their bits."""
+def exponent_of_scale(largest: Array) -> Array:
+    """Return the exponent k of a size, kept where 2^-k and 2^k have all their bits; 0 for 0."""
     limit = -jnp.finfo(largest.dtype).minexp
     return jnp.clip(exponent(largest), -limit, limit)
 
@@ -116,7 +116,7 @@ def split_norms(*arrays: Array, if_extreme: Callable | None = None):
     more = (lambda: None) if if_extreme is None else if_extreme
 
     def scaled():
-        k = _exponent_of_scale(jnp.stack([jnp.max(jnp.abs(x), initial=0) for x in arrays]))
+        k = exponent_of_scale(jnp.stack([jnp.max(jnp.abs(x), initial=0) for x in arrays]))
         scales = power_of_two(-k, arrays[0].dtype)
         sums = [jnp.sum((x * s) ** 2) for x, s in zip(arrays, scales, strict=True)]
         return jnp.stack(sums), k, more()

@@ -44,9 +44,8 @@ def drawn(mlp, dtype=None):
         b = rng.normal(size=d_out) / 2 if mlp.use_bias else None
         slope = None if act.slope is None else rng.uniform(0.1, 0.9)
         plain.append(Layer(W, b, slope))
-    return jaxmlp.stack(
-        jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf, dtype), plain)), mlp
-    )
+    plain = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), plain)
+    return jax.device_put(jaxmlp.stack(plain, mlp))
 
 
 def same(one, other):
